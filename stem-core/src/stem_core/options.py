@@ -1,0 +1,270 @@
+"""What a caller may ask of a task: declared with it, or for one publish.
+
+Durations are given as float seconds or ``timedelta`` and kept as float seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Final, Literal
+
+import msgspec
+
+from stem_core.clock import instant, seconds
+
+__all__ = [
+    "UNSET",
+    "Adjustment",
+    "Duration",
+    "TaskEnqueueOptions",
+    "TaskMetadata",
+    "TaskOptions",
+    "TaskRetryPolicy",
+    "Unset",
+]
+
+Duration = float | timedelta
+
+
+class Unset(Enum):
+    """The type of :data:`UNSET`."""
+
+    UNSET = "UNSET"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+#: "Not given", so that a default can be overridden back to any value, None included.
+UNSET: Final = Unset.UNSET
+
+
+def class_name(value: type[BaseException] | str) -> str:
+    """The dotted name of an exception class; names are compared, never imported."""
+    return value if isinstance(value, str) else f"{value.__module__}.{value.__qualname__}"
+
+
+class TaskRetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When a failed run is tried again, and after how long.
+
+    The n-th retry (from 0) waits ``default_delay``, or with ``backoff`` ``default_delay * 2**n``, at most
+    ``backoff_max`` seconds; ``jitter`` takes the delay anywhere between half of it and all of it.
+    ``auto_retry_for`` names the exception classes that are retried (empty: all),
+    ``dont_auto_retry_for`` those that never are; both take classes or dotted names and match subclasses.
+    """
+
+    backoff: bool = False
+    backoff_max: float | None = None
+    jitter: bool = True
+    default_delay: float = 0.0
+    max_retries: int | None = None
+    auto_retry_for: tuple[str, ...] = ()
+    dont_auto_retry_for: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        put = msgspec.structs.force_setattr
+        put(self, "default_delay", _duration("default_delay", self.default_delay))
+        if self.backoff_max is not None:
+            put(self, "backoff_max", _duration("backoff_max", self.backoff_max))
+        if self.max_retries is not None and self.max_retries < 0:
+            raise ValueError(f"max_retries={self.max_retries} is negative; 0 means never retry")
+        for name in ("auto_retry_for", "dont_auto_retry_for"):
+            put(self, name, tuple(class_name(each) for each in getattr(self, name)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """How a task runs unless one publish says otherwise."""
+
+    queue: str = "default"
+    max_retries: int = 0
+    soft_time_limit: Duration | None = None
+    hard_time_limit: Duration | None = None
+    rate_limit: str | None = None
+    group_rate_limit: str | None = None
+    group_rate_key: str | None = None
+    group_rate_key_header: str = "tenant"
+    rate_limiter_failure_mode: Literal["open", "closed"] = "open"
+    max_concurrency: int | None = None
+    concurrency_key: str | None = None
+    unique: bool = False
+    unique_for: Duration | None = None
+    unique_key: str | None = None
+    priority: int = 0
+    acks_late: bool = True
+    visibility_timeout: Duration | None = None
+    retry_policy: TaskRetryPolicy | None = None
+    isolation: Literal["async", "thread", "process"] | None = None
+    ignore_result: bool = False
+    result_ttl: Duration = 86_400.0
+
+    def __post_init__(self) -> None:
+        for name in ("soft_time_limit", "hard_time_limit", "unique_for", "visibility_timeout", "result_ttl"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _positive(name, value))
+        _check_priority(self.priority)
+        if self.max_retries < 0:
+            raise ValueError(f"max_retries={self.max_retries} is negative; 0 means never retry")
+        if self.max_concurrency is not None and self.max_concurrency < 1:
+            raise ValueError(f"max_concurrency={self.max_concurrency} must be at least 1")
+        if self.isolation not in (None, "async", "thread", "process"):
+            raise ValueError(f"isolation={self.isolation!r} is not 'async', 'thread' or 'process'")
+        if self.rate_limiter_failure_mode not in ("open", "closed"):
+            raise ValueError(
+                f"rate_limiter_failure_mode={self.rate_limiter_failure_mode!r} is not 'open' or 'closed'"
+            )
+        for name in ("rate_limit", "group_rate_limit"):
+            if getattr(self, name) is not None:
+                parse_rate(getattr(self, name), name)
+        if not self.acks_late and self.max_retries:
+            raise ValueError(
+                f"acks_late=False with max_retries={self.max_retries}: a task acked before it starts cannot be "
+                "retried; drop one of the two"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskEnqueueOptions:
+    """What one publish asks for. A field left UNSET falls back to the task's options."""
+
+    task_id: str | Unset | None = UNSET
+    eta: datetime | Unset | None = UNSET
+    countdown: Duration | Unset | None = UNSET
+    expires: datetime | Duration | Unset | None = UNSET
+    queue: str | Unset = UNSET
+    priority: int | Unset = UNSET
+    exchange: str | Unset | None = UNSET
+    routing_key: str | Unset | None = UNSET
+    producer: str | Unset | None = UNSET
+    time_limit: Duration | Unset | None = UNSET
+    soft_time_limit: Duration | Unset | None = UNSET
+    serializer: str | Unset | None = UNSET
+    compression: str | Unset | None = UNSET
+    ignore_result: bool | Unset = UNSET
+    shadow: str | Unset | None = UNSET
+    reply_to: str | Unset | None = UNSET
+    add_to_parent: bool | Unset = UNSET
+    retry: bool | Unset = UNSET
+    publish_retry_policy: TaskRetryPolicy | Unset | None = UNSET
+    retry_policy: TaskRetryPolicy | Unset | None = UNSET
+    publish_connection: Any = field(default=UNSET, repr=False)
+    link: Sequence[Any] | Unset = UNSET
+    link_error: Sequence[Any] | Unset = UNSET
+
+    def __post_init__(self) -> None:
+        if isinstance(self.eta, datetime):
+            object.__setattr__(self, "eta", instant(self.eta))
+        if isinstance(self.expires, datetime):
+            object.__setattr__(self, "expires", instant(self.expires))
+        elif isinstance(self.expires, int | float | timedelta):
+            object.__setattr__(self, "expires", _positive("expires", self.expires))
+        if isinstance(self.countdown, int | float | timedelta):
+            object.__setattr__(self, "countdown", _duration("countdown", self.countdown))
+        for name in ("time_limit", "soft_time_limit"):
+            value = getattr(self, name)
+            if isinstance(value, int | float | timedelta):
+                object.__setattr__(self, name, _positive(name, value))
+        if isinstance(self.priority, int):
+            _check_priority(self.priority)
+        if isinstance(self.task_id, str):
+            check_id(self.task_id)
+        for name in ("link", "link_error"):
+            value = getattr(self, name)
+            if not isinstance(value, Unset):
+                object.__setattr__(self, name, tuple(value) if isinstance(value, list | tuple) else (value,))
+
+    def merged(self, over: TaskEnqueueOptions | None) -> TaskEnqueueOptions:
+        """These options with every field that ``over`` sets taken from it."""
+        if over is None:
+            return self
+        given = {
+            each.name: getattr(over, each.name)
+            for each in dataclasses.fields(over)
+            if getattr(over, each.name) is not UNSET
+        }
+        return dataclasses.replace(self, **given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskMetadata:
+    """What tools and encoders should know of a task; ``args_encoder``/``result_encoder`` beat the app's."""
+
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    idempotent: bool = False
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    args_encoder: Any = None
+    result_encoder: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """One thing asked for that an adapter could not do, and what was done in its place."""
+
+    option: str
+    requested: Any
+    effective: Any
+    reason: str
+
+
+_PERIODS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def parse_rate(text: str, option: str = "rate_limit") -> tuple[int, float]:
+    """``"100/m"`` as (permits, period in seconds).
+
+    :raises ValueError: the text is not ``<count>/<s|m|h|d>`` with a positive count.
+    """
+    count, slash, unit = text.partition("/")
+    if not slash or unit not in _PERIODS or not count.strip().isdigit() or int(count) < 1:
+        raise ValueError(f"{option}={text!r} is not a rate; write '10/s', '100/m' or '500/h'")
+    return int(count), _PERIODS[unit]
+
+
+def check_id(value: str) -> str:
+    """``value`` if it can be a task id: 1 to 128 printable ASCII characters, no spaces.
+
+    :raises ValueError: it cannot.
+    """
+    if not 1 <= len(value) <= 128 or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError(
+            f"{value!r} is not a task id; use 1 to 128 printable ASCII characters without spaces"
+        )
+    return value
+
+
+def check_name(value: str, what: str) -> str:
+    """``value`` if it can name a queue, task or namespace: 1 to 128 printable characters.
+
+    :raises ValueError: it cannot.
+    """
+    if not isinstance(value, str) or not 1 <= len(value) <= 128 or not value.isprintable():
+        raise ValueError(f"{value!r} cannot be a {what}; use 1 to 128 printable characters")
+    return value
+
+
+def _check_priority(value: int) -> None:
+    if not 0 <= value <= 9:
+        raise ValueError(f"priority={value} is not between 0 and 9 (9 is most urgent)")
+
+
+def _duration(name: str, value: Duration) -> float:
+    result = seconds(value)
+    if not 0 <= result < float("inf"):
+        raise ValueError(f"{name}={value!r} is not a duration of 0 or more seconds")
+    return result
+
+
+def _positive(name: str, value: Duration) -> float:
+    result = _duration(name, value)
+    if result == 0:
+        raise ValueError(f"{name}={value!r} must be longer than 0 seconds")
+    return result

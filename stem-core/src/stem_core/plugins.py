@@ -1,0 +1,288 @@
+"""Find plugins, survive the broken ones, and remember why they broke.
+
+:func:`discover` returns a value; nothing is kept in the module and nothing happens at import.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, TypeVar
+
+import importlib_metadata
+import pluggy
+
+from stem_core import hookspecs
+from stem_core.errors import ConfigurationError, PluginError
+from stem_core.ports.specs import BackendSpec, BrokerSpec, EncoderSpec, SignerSpec
+from stem_core.url import scheme_of
+
+__all__ = ["Broken", "Catalogue", "Plugin", "discover"]
+
+ALLOW_ENV: Final = "STEM_PLUGINS"
+DISABLE_ENV: Final = "STEM_DISABLE_PLUGINS"
+
+#: Which distribution to suggest for a scheme or id that nothing installed provides.
+_KNOWN: Final[Mapping[str, str]] = {
+    "redis": "stem-redis",
+    "rediss": "stem-redis",
+    "unix": "stem-redis",
+    "postgres": "stem-postgres",
+    "postgresql": "stem-postgres",
+    "hmac-sha256": "stem-signing",
+    "ed25519": "stem-signing[ed25519]",
+    "cbor": "stem-codecs",
+    "msgpack": "stem-codecs",
+    "gzip": "stem-codecs",
+    "zstd": "stem-codecs[zstd]",
+    "lz4": "stem-codecs[lz4]",
+    "aes-gcm": "stem-codecs[aes-gcm]",
+}
+
+
+class EntryPoint(Protocol):
+    """The part of ``importlib_metadata.EntryPoint`` that discovery needs."""
+
+    name: str
+
+    @property
+    def dist(self) -> Any: ...
+    def load(self) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A plugin in use: its entry point's name, its distribution and version, and what it provides."""
+
+    name: str
+    distribution: str
+    version: str
+    provides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A plugin that was found but cannot be used, and why."""
+
+    name: str
+    distribution: str
+    version: str
+    cause: str
+
+
+Spec = TypeVar("Spec", BrokerSpec, BackendSpec, EncoderSpec, SignerSpec)
+_KINDS: Final = ("broker", "backend", "encoder", "signer")
+
+
+@dataclass(slots=True)
+class Catalogue:
+    """What is installed. Built by :func:`discover`, then passed around and only read.
+
+    ``hooks`` maps each event hook to its implementations, in the order of their plugins' names.
+    """
+
+    plugins: list[Plugin] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
+    disabled: list[str] = field(default_factory=list)
+    brokers: dict[str, BrokerSpec] = field(default_factory=dict)
+    backends: dict[str, BackendSpec] = field(default_factory=dict)
+    encoders: dict[str, EncoderSpec] = field(default_factory=dict)
+    signers: dict[str, SignerSpec] = field(default_factory=dict)
+    hooks: dict[str, tuple[Callable[..., Any], ...]] = field(default_factory=dict)
+    owners: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def broker(self, url: str) -> BrokerSpec:
+        """The broker for ``url``'s scheme.
+
+        :raises ConfigurationError: with what is installed, what is broken, and what to install.
+        """
+        return self._by_scheme(self.brokers, url, "broker")
+
+    def backend(self, url: str) -> BackendSpec:
+        """The backend for ``url``'s scheme.
+
+        :raises ConfigurationError: as :meth:`broker`.
+        """
+        return self._by_scheme(self.backends, url, "backend")
+
+    def encoder(self, id: str) -> EncoderSpec:
+        """The encoder called ``id``.
+
+        :raises ConfigurationError: unknown, or an extra it needs is not installed.
+        """
+        return self._by_id(self.encoders, id, "encoder")
+
+    def signer(self, id: str) -> SignerSpec:
+        """The signer called ``id``.
+
+        :raises ConfigurationError: as :meth:`encoder`.
+        """
+        return self._by_id(self.signers, id, "signer")
+
+    def _by_scheme(self, specs: dict[str, Spec], url: str, kind: str) -> Spec:
+        scheme = scheme_of(url)
+        if scheme in specs:
+            return specs[scheme]
+        raise ConfigurationError(self._missing(specs, kind, f"{scheme}://", scheme))
+
+    def _by_id(self, specs: dict[str, Spec], id: str, kind: str) -> Spec:
+        spec = specs.get(id)
+        if spec is None:
+            raise ConfigurationError(self._missing(specs, kind, id, id))
+        missing = getattr(spec, "unavailable", None)
+        if missing:
+            raise ConfigurationError(f"The {kind} {id!r} is not usable here: {missing}")
+        return spec
+
+    def _missing(self, specs: Mapping[str, Any], kind: str, asked: str, key: str) -> str:
+        lines = [f"No {kind} for {asked!r}."]
+        lines.append(f"Installed: {', '.join(sorted(specs)) or 'none'}.")
+        distribution = _KNOWN.get(key)
+        installed = distribution and any(
+            each.distribution == distribution.partition("[")[0] for each in self.plugins
+        )
+        if distribution and not installed:
+            lines.append(f"Try: pip install {distribution}")
+        for each in self.broken:
+            lines.append(f"Broken: {each.name} ({each.distribution} {each.version}): {each.cause}")
+        if self.disabled:
+            lines.append(f"Disabled by {ALLOW_ENV} or {DISABLE_ENV}: {', '.join(self.disabled)}.")
+        return " ".join(lines[:3]) + "".join(f"\n  {line}" for line in lines[3:])
+
+
+def discover(
+    entry_points: Iterable[EntryPoint] | None = None,
+    environment: Mapping[str, str] | None = None,
+    extra: Sequence[object] = (),
+) -> Catalogue:
+    """Load every installed plugin, one at a time. A plugin's fault never raises: it is recorded.
+
+    :param entry_points: what to load; the installed ones of group ``stem`` when None.
+    :param extra: plugin objects given by the application, named by their class or module.
+    """
+    environment = os.environ if environment is None else environment
+    allowed, disabled = _names(environment, ALLOW_ENV), _names(environment, DISABLE_ENV)
+    if entry_points is None:
+        entry_points = importlib_metadata.entry_points(group=hookspecs.ENTRY_POINT_GROUP)
+    catalogue = Catalogue()
+    hooks: dict[str, list[Callable[..., Any]]] = {}
+    for point in sorted(entry_points, key=lambda each: each.name):
+        distribution, version = _origin(point)
+        if point.name in disabled or (allowed and point.name not in allowed):
+            catalogue.disabled.append(point.name)
+            continue
+        try:
+            _add(catalogue, hooks, point.load(), point.name, distribution, version)
+        except (Exception, SystemExit) as error:
+            cause = f"{type(error).__name__}: {error}"
+            catalogue.broken.append(Broken(point.name, distribution, version, cause))
+    for plugin in extra:
+        name = getattr(plugin, "__name__", type(plugin).__name__)
+        _add(catalogue, hooks, plugin, name, "given to Stem(plugins=...)", "")
+    catalogue.hooks = {name: tuple(functions) for name, functions in hooks.items()}
+    return catalogue
+
+
+def _add(
+    catalogue: Catalogue,
+    hooks: dict[str, list[Callable[..., Any]]],
+    plugin: object,
+    name: str,
+    distribution: str,
+    version: str,
+) -> None:
+    """Check the whole plugin first, then add all of it or nothing."""
+    found = dict(_implementations(plugin, name))
+    events = {hook: function for hook, function in found.items() if hook not in _PROVIDERS}
+    entries: list[tuple[str, str, Any]] = []
+    for hook, kind in _PROVIDERS.items():
+        if hook in found:
+            for spec in found[hook]():
+                entries += [(kind, key, spec) for key in _keys(spec, kind)]
+    taken = dict(catalogue.owners)
+    for kind, key, spec in entries:
+        _check_contract(spec, kind, key)
+        if (kind, key) in taken:
+            other = taken[kind, key]
+            raise PluginError(
+                f"the {kind} {key!r} of {distribution} is already provided by {other}; uninstall one, or name one "
+                f"of their plugins in {DISABLE_ENV}"
+            )
+        taken[kind, key] = distribution
+    stores: dict[str, dict[str, Any]] = {
+        "broker": catalogue.brokers,
+        "backend": catalogue.backends,
+        "encoder": catalogue.encoders,
+        "signer": catalogue.signers,
+    }
+    for kind, key, spec in entries:
+        stores[kind][key] = spec
+    catalogue.owners = taken
+    for hook, function in events.items():
+        hooks.setdefault(hook, []).append(function)
+    provides = [f"{kind} {key}" for kind, key, _ in entries] + [f"hook {hook}" for hook in sorted(events)]
+    catalogue.plugins.append(Plugin(name, distribution, version, tuple(provides)))
+
+
+_PROVIDERS: Final = {
+    "stem_brokers": "broker",
+    "stem_backends": "backend",
+    "stem_encoders": "encoder",
+    "stem_signers": "signer",
+}
+
+
+def _implementations(plugin: object, name: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+    manager = pluggy.PluginManager("stem")
+    manager.add_hookspecs(hookspecs)
+    manager.register(plugin, name=name)
+    manager.check_pending()  # a misspelt hook is an error, not silence
+    for hook in manager.get_hookcallers(plugin) or ():
+        for implementation in hook.get_hookimpls():
+            if inspect.iscoroutinefunction(implementation.function):
+                raise PluginError(
+                    f"{hook.name} is a coroutine function; hooks are plain functions (async def is never awaited)"
+                )
+            yield hook.name, _by_name(implementation.function, implementation.argnames)
+
+
+def _by_name(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
+    """A hook called with every argument of its spec, passing on those the implementation takes."""
+    if not names:
+        return lambda **_: function()
+    return lambda **given: function(**{name: given[name] for name in names})
+
+
+def _keys(spec: Any, kind: str) -> tuple[str, ...]:
+    expected: dict[str, type] = {
+        "broker": BrokerSpec,
+        "backend": BackendSpec,
+        "encoder": EncoderSpec,
+        "signer": SignerSpec,
+    }
+    if not issubclass(type(spec), expected[kind]):
+        raise PluginError(f"stem_{kind}s must return {expected[kind].__name__} values, not {spec!r}")
+    if isinstance(spec, BrokerSpec | BackendSpec):
+        return spec.schemes
+    return (spec.id,)
+
+
+def _check_contract(spec: Any, kind: str, key: str) -> None:
+    if spec.contract != hookspecs.CONTRACT_VERSION:
+        raise PluginError(
+            f"the {kind} {key!r} speaks contract {spec.contract}; this Stem speaks "
+            f"{hookspecs.CONTRACT_VERSION}: upgrade the older of the two"
+        )
+
+
+def _names(environment: Mapping[str, str], variable: str) -> frozenset[str]:
+    return frozenset(each.strip() for each in environment.get(variable, "").split(",") if each.strip())
+
+
+def _origin(point: EntryPoint) -> tuple[str, str]:
+    distribution = point.dist
+    if distribution is None:
+        return "unknown", ""
+    return str(distribution.name), str(distribution.version)

@@ -1,0 +1,87 @@
+"""What a plugin hands to Stem: descriptions, never connections.
+
+A spec is plain data, readable without importing a driver. ``open`` makes the adapter and does no
+I/O either: connecting is the adapter's own ``async open()``. ``contract`` has no default, so that a
+plugin states the contract it was written for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from stem_core.clock import Clock, SystemClock
+from stem_core.ports.backend import Backend
+from stem_core.ports.broker import Broker
+from stem_core.ports.capabilities import BackendCapabilities, BrokerCapabilities
+from stem_core.ports.encoder import PayloadEncoder
+from stem_core.ports.signer import PayloadSigner
+
+__all__ = ["AdapterOptions", "BackendSpec", "BrokerSpec", "EncoderSpec", "SignerSpec"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterOptions:
+    """What the core tells an adapter when it makes one. The URL's query holds the adapter's own."""
+
+    namespace: str = "stem"
+    clock: Clock = SystemClock()
+    """Only an adapter without a server's clock uses it."""
+    once_ttl: float = 3600.0
+    """Seconds a ``once`` id is remembered after its message was acked, withdrawn or purged."""
+    connect_timeout: float = 10.0
+    """Most seconds to reach the store before the call fails with :exc:`AdapterError`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerSpec:
+    """A broker: ``open(url, options)`` for a URL with one of ``schemes``."""
+
+    name: str
+    schemes: tuple[str, ...]
+    contract: int
+    capabilities: BrokerCapabilities
+    summary: str
+    open: Callable[[str, AdapterOptions], Broker]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendSpec:
+    """A result backend: ``open(url, options)`` for a URL with one of ``schemes``."""
+
+    name: str
+    schemes: tuple[str, ...]
+    contract: int
+    capabilities: BackendCapabilities
+    summary: str
+    open: Callable[[str, AdapterOptions], Backend]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSpec:
+    """A payload encoder. ``value``: value to bytes, ``bytes``: bytes to bytes.
+
+    With ``context`` it is a :class:`ContextPayloadEncoder`. ``open(environment)``
+    makes it; keys and the like come from the environment. ``unavailable``, when set, says which extra
+    must be installed before ``open`` can succeed.
+    """
+
+    id: str
+    kind: Literal["value", "bytes"]
+    contract: int
+    summary: str
+    open: Callable[[Mapping[str, str]], PayloadEncoder]
+    context: bool = False
+    unavailable: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerSpec:
+    """A signer. ``open(environment)`` reads its keys; it raises ConfigurationError when they are missing."""
+
+    id: str
+    contract: int
+    summary: str
+    open: Callable[[Mapping[str, str]], PayloadSigner]
+    unavailable: str | None = None

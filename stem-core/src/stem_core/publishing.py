@@ -1,0 +1,73 @@
+"""What an envelope becomes for a broker and a backend: pure functions of it and their capabilities.
+
+Producers and workers publish through these alone, so a derived message published by a worker
+is what the producer would have published.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from stem_core.envelope import Envelope, Message
+from stem_core.ports.backend import Callback
+from stem_core.ports.capabilities import BrokerCapabilities
+from stem_core.status import StatusUpdate, TaskState
+
+__all__ = ["PARENT_META", "ROOT_META", "callback_of", "level_of", "message_of", "queued_of"]
+
+PARENT_META: Final = "stem.parentTaskId"
+ROOT_META: Final = "stem.rootTaskId"
+_PRIORITIES: Final = 10
+
+
+def level_of(priority: int, levels: int) -> int:
+    """A priority of 0 to 9 on a broker with ``levels`` levels: 0 lowest, the range divided evenly."""
+    return priority * levels // _PRIORITIES
+
+
+def message_of(envelope: Envelope, sealed: bytes, capabilities: BrokerCapabilities, *, once: bool) -> Message:
+    """The message that carries ``sealed``, with what this broker honours and nothing else."""
+    return Message(
+        id=envelope.id,
+        queue=envelope.queue,
+        sealed=sealed,
+        priority=level_of(envelope.priority, capabilities.priority_levels),
+        not_before=envelope.not_before if capabilities.delay else None,
+        delay=envelope.delay if capabilities.delay else 0.0,
+        once=once,
+        route=envelope.route if capabilities.routing else {},
+    )
+
+
+def queued_of(envelope: Envelope, *, generation: int = 0) -> StatusUpdate:
+    """The ``queued`` row of an envelope, written before its publish. Insert-if-absent by law 20.
+
+    It lives for the result's ttl past the moment the task may first run.
+    """
+    meta = dict(envelope.meta)
+    if envelope.parent is not None:
+        meta[PARENT_META] = envelope.parent
+        meta[ROOT_META] = envelope.root or envelope.parent
+    return StatusUpdate(
+        id=envelope.id,
+        state=TaskState.QUEUED,
+        generation=generation,
+        name=envelope.name,
+        queue=envelope.queue,
+        meta=meta,
+        enqueued_at=envelope.enqueued_at,
+        ttl=envelope.result_ttl + waiting_time(envelope, envelope.enqueued_at),
+    )
+
+
+def waiting_time(envelope: Envelope, now: datetime) -> float:
+    """Seconds from ``now`` until the envelope may first run."""
+    if envelope.not_before is None:
+        return envelope.delay
+    return max(envelope.delay, (envelope.not_before - now) / timedelta(seconds=1), 0.0)
+
+
+def callback_of(envelope: Envelope, sealed: bytes, capabilities: BrokerCapabilities) -> Callback:
+    """A derived message as a group keeps it: published once, with its ``queued`` row."""
+    return Callback(message_of(envelope, sealed, capabilities, once=True), queued_of(envelope))

@@ -1,0 +1,210 @@
+"""What is known of a task: its status, the updates that make it, and their order.
+
+The order is law 20: (generation, attempt, rank) with queued < running < retrying < terminal.
+:func:`merge` is that law as a function; every backend behaves as if it called it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+__all__ = [
+    "PUBLISH_FAILED",
+    "RANK_TERMINAL",
+    "Progress",
+    "StatusPage",
+    "StatusQuery",
+    "StatusUpdate",
+    "TaskError",
+    "TaskResult",
+    "TaskState",
+    "TaskStatus",
+    "merge",
+    "rank_of",
+]
+
+T = TypeVar("T")
+
+#: The ``reason`` of a task whose publish was refused. It ranks with ``queued``: it is not terminal.
+PUBLISH_FAILED = "publish-failed"
+RANK_TERMINAL = 3
+
+
+class TaskState(StrEnum):
+    """Where a task is in its life."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing more happens in this generation."""
+        return self in (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
+
+
+_RANKS = {
+    TaskState.QUEUED: 0,
+    TaskState.RUNNING: 1,
+    TaskState.RETRYING: 2,
+    TaskState.SUCCEEDED: RANK_TERMINAL,
+    TaskState.FAILED: RANK_TERMINAL,
+    TaskState.CANCELLED: RANK_TERMINAL,
+}
+
+
+def rank_of(state: TaskState, reason: str | None) -> int:
+    """The rank of a state within its attempt: 0 queued (or publish-failed) to 3 terminal."""
+    if reason == PUBLISH_FAILED:
+        return 0
+    return _RANKS[state]
+
+
+class TaskError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error as text: what another process can know of it."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a running task says it is: percent (0 to 100) and any plain data."""
+
+    percent: float
+    data: Any = None
+
+
+class StatusUpdate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that became true of a task.
+
+    What an update does not carry is kept: ``name``, ``queue``, ``progress``, ``enqueued_at``,
+    ``started_at``; ``meta`` is merged, key by key. ``payload``, ``encoder``, ``error``, ``reason`` and
+    ``finished_at`` belong to the state: an update that moves it replaces them, even with nothing.
+    Meta values are plain data (None, bool, 64-bit int, finite float, str, list, dict with str keys).
+    """
+
+    id: str
+    state: TaskState
+    generation: int = 0
+    attempt: int = 0
+    name: str | None = None
+    queue: str | None = None
+    payload: bytes | None = None
+    encoder: str | None = None
+    error: TaskError | None = None
+    reason: str | None = None
+    meta: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    progress: Progress | None = None
+    enqueued_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    ttl: float | None = None
+    """Seconds the status is kept after this write; None keeps it for ever."""
+
+    @property
+    def rank(self) -> int:
+        return rank_of(self.state, self.reason)
+
+
+class TaskStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything recorded of a task. Timestamps are aware, in UTC, to the microsecond."""
+
+    id: str
+    state: TaskState
+    generation: int = 0
+    attempt: int = 0
+    name: str | None = None
+    queue: str | None = None
+    payload: bytes | None = None
+    encoder: str | None = None
+    error: TaskError | None = None
+    reason: str | None = None
+    meta: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    progress: Progress | None = None
+    enqueued_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def rank(self) -> int:
+        return rank_of(self.state, self.reason)
+
+    @property
+    def terminal(self) -> bool:
+        """Whether this generation is over. A refused publish is not: it may be sent again."""
+        return self.rank == RANK_TERMINAL
+
+
+class TaskResult(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """How one task ended: ``value`` when it succeeded, else ``error``."""
+
+    id: str
+    state: TaskState
+    value: T | None = None
+    error: TaskError | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.state is TaskState.SUCCEEDED
+
+
+class StatusQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which statuses to list. An empty tuple means any; ``since <= enqueued_at < until``."""
+
+    states: tuple[TaskState, ...] = ()
+    names: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    limit: int = 100
+    cursor: str | None = None
+
+
+class StatusPage(msgspec.Struct, frozen=True):
+    """Some of the statuses asked for; ``cursor`` asks for the next page, None when there is none."""
+
+    items: tuple[TaskStatus, ...]
+    cursor: str | None = None
+
+
+def merge(current: TaskStatus | None, update: StatusUpdate) -> TaskStatus | None:
+    """The status after ``update``, or None when law 20 refuses it."""
+    if current is None:
+        kept: dict[str, Any] = {name: getattr(update, name) for name in _STATUS_FIELDS}
+        return TaskStatus(**kept)
+    if not _may_follow(current, update):
+        return None
+    moved = _order(update) > _order(current) or update.state is not current.state
+    fields: dict[str, Any] = {name: getattr(current, name) for name in _STATUS_FIELDS}
+    for name in _STATUS_FIELDS:
+        new = getattr(update, name)
+        if new is not None or (moved and name in _OF_THE_STATE):
+            fields[name] = new
+    fields["reason"] = update.reason
+    fields["meta"] = {**current.meta, **update.meta}
+    return TaskStatus(**fields)
+
+
+def _order(value: TaskStatus | StatusUpdate) -> tuple[int, int, int]:
+    return value.generation, value.attempt, value.rank
+
+
+def _may_follow(current: TaskStatus, update: StatusUpdate) -> bool:
+    if update.generation != current.generation:
+        return update.generation > current.generation
+    if current.terminal:
+        return False
+    return (update.attempt, update.rank) >= (current.attempt, current.rank)
+
+
+_STATUS_FIELDS = TaskStatus.__struct_fields__
+_OF_THE_STATE = frozenset({"payload", "encoder", "error", "finished_at"})
