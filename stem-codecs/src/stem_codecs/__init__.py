@@ -1,0 +1,1 @@
+"""Payload encodings, compression and encryption for Stem."""

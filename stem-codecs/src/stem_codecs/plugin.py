@@ -1,0 +1,1 @@
+"""The entry point of this package: provides nothing yet."""

@@ -1,0 +1,1 @@
+"""PostgreSQL broker and result backend for Stem."""
