@@ -53,6 +53,41 @@ demo: $(STAMP) ## Hundreds of real tasks over this repository's own files, under
 test: $(STAMP) ## Every quick test, against real servers started for it
 	$(PYTEST) -n $(WORKERS) -m "not long" $(ARGS)
 
+check: $(STAMP) ## Format, lint, types (mypy strict, pyright on tests/typing), layers
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy $(wildcard stem-*/src) $(wildcard tests/typing) tests/servers.py conftest.py
+	@if ! compgen -G 'tests/typing/*.py' > /dev/null; then echo "pyright: nothing in tests/typing yet"; \
+	elif $(VENV)/bin/pyright --version > /dev/null 2>&1; then set -x; $(VENV)/bin/pyright --pythonpath $(RUN) tests/typing; \
+	else echo "pyright: skipped, it cannot run on this platform"; fi
+	$(PYTEST) -q tests/test_layers.py tests/test_hygiene.py
+
+test-long: $(STAMP) ## Every test, long ones too, with the long hypothesis profile
+	STEM_TEST_PROFILE=long $(PYTEST) -n $(WORKERS) --timeout=3600 $(ARGS)
+
+faults: $(STAMP) ## The conformance suite against adapters with planted defects
+	$(PYTEST) -n $(WORKERS) -m "not long" tests/faults $(ARGS)
+
+flaky: $(STAMP) ## The contract tests of memory and SQLite, N=50 times over
+	@failed=0; for run in $$(seq $(N)); do \
+		$(PYTEST) -q -n $(WORKERS) -m "not long" stem-core/tests -k "memory or sqlite" $(ARGS) || failed=$$((failed + 1)); \
+	done; echo "flaky: $$failed of $(N) runs failed"; test $$failed = 0
+
+soak: $(STAMP) ## A million messages through each server: memory, sizes and latency at the end against the start
+	$(RUN) -m benchmarks.soak $(ARGS)
+
+security: $(STAMP) ## The tables of hostile input, and what each was answered
+	$(PYTEST) -s -m "not long" tests/security $(ARGS)
+
+bench: $(STAMP) ## Benchmarks, with the physical limits measured in the same run
+	$(RUN) -m benchmarks $(ARGS)
+
+docs: $(STAMP) ## Run what the documentation shows
+	$(PYTEST) tests/docs $(ARGS)
+
+build: $(STAMP) ## A wheel and an sdist of every package, into dist/
+	$(UV) build --quiet --all-packages
+
 clean: ## Remove environments, caches and builds
 	rm -rf .uv .venv .venv-* dist build .hypothesis .mypy_cache .pytest_cache .ruff_cache uv.lock
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

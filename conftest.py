@@ -15,7 +15,7 @@ from tests.servers import SharedServers
 SERVERS = "STEM_TEST_SERVERS"
 
 # A slow machine is no finding, so neither deadlines nor slow-generation checks.
-for profile, examples, steps in (("quick", 25, 20), ("long", 500, 60)):
+for profile, examples, steps in (("quick", 25, 20), ("long", 2000, 100)):
     settings.register_profile(
         profile,
         max_examples=examples,
@@ -45,7 +45,9 @@ def redis_url() -> str:
 @pytest.fixture(scope="session")
 def postgres_url() -> str:
     """A PostgreSQL server shared with other tests: keep to a schema called ``unique_name``."""
-    return os.environ.get("STEM_TEST_POSTGRES_URL") or SharedServers(Path(os.environ[SERVERS])).url("postgres")
+    return os.environ.get("STEM_TEST_POSTGRES_URL") or SharedServers(Path(os.environ[SERVERS])).url(
+        "postgres"
+    )
 
 
 @pytest.fixture

@@ -189,7 +189,9 @@ class Server(ABC):
             process.kill()
             process.wait()
             if number is self.stop_signal:
-                message = f"{self.name} did not stop in {STOP_SECONDS:.0f} s and was killed:\n{self._log_tail()}"
+                message = (
+                    f"{self.name} did not stop in {STOP_SECONDS:.0f} s and was killed:\n{self._log_tail()}"
+                )
                 raise ServerError(message) from None
 
     def _log_tail(self) -> str:
@@ -335,7 +337,12 @@ class SharedServers:
                 except BaseException:
                     server.close()
                     raise
-                entry = {"url": server.url, "pid": server.pid, "port": server.port, "data": str(server.directory)}
+                entry = {
+                    "url": server.url,
+                    "pid": server.pid,
+                    "port": server.port,
+                    "data": str(server.directory),
+                }
                 record.write_text(json.dumps(entry))
                 server.disown()
             url: str = json.loads(record.read_text())["url"]
