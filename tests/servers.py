@@ -274,7 +274,7 @@ class PostgresServer(Server):
 
     def _run_initdb(self, options: dict[str, Any]) -> None:
         command = [
-            self._install / "bin" / "initdb",
+            str(self._install / "bin" / "initdb"),
             f"--pgdata={self._data}",
             "--username=postgres",
             "--auth=trust",
@@ -309,7 +309,7 @@ class PostgresServer(Server):
         # line tells our server's from one left by a crash.
         with suppress(OSError):
             lines = (self._data / "postmaster.pid").read_text().splitlines()
-            return lines[0] == str(self.pid) and lines[-1].strip() == "ready"
+            return lines[:1] == [str(self.pid)] and lines[-1].strip() == "ready"
         return False
 
 

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("plugins",),
     ("sealing", "publishing", "routing", "negotiation", "retry"),
     ("shared",),
-    ("context", "tasks", "producer", "handles"),
+    ("arguments", "builder", "context", "definition", "handles", "tasks", "producer"),
     ("canvas",),
     ("worker",),
     ("app",),
@@ -50,7 +50,9 @@ THIRD_PARTY: dict[str, tuple[set[str], set[str]]] = {
     "stem_signing": ({"msgspec", "pluggy", "cryptography"}, set()),
     "stem_codecs": ({"msgspec", "pluggy", "cbor2", "cryptography", "lz4", "zstandard"}, set()),
 }
-#: Only these may import the test tools.
+#: Only below ``if TYPE_CHECKING``: type checkers bring it, users need not have it.
+TYPING_ONLY = {"typing_extensions"}
+#: Only TESTERS may import the test tools.
 TEST_TOOLS = {"hypothesis", "pytest"}
 TESTERS = ("stem_core.contracts", "stem_core.testing")
 
@@ -62,6 +64,8 @@ class Import(NamedTuple):
     """What, as far as it names a module of ours; else the top name."""
     line: int
     in_function: bool
+    for_types: bool
+    """Below ``if TYPE_CHECKING``: never imported at run time."""
 
     def __str__(self) -> str:
         return f"{self.module}:{self.line} imports {self.target}"
@@ -84,9 +88,16 @@ def imports(module: str, path: Path) -> Iterator[Import]:
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     inside = {id(child) for function in functions for child in ast.walk(function)}
+    guards = [node for node in ast.walk(tree) if isinstance(node, ast.If) and is_type_checking(node.test)]
+    guarded = {id(child) for guard in guards for statement in guard.body for child in ast.walk(statement)}
     for node in ast.walk(tree):
         for target in targets(module, path, node):
-            yield Import(module, target, node.lineno, id(node) in inside)  # type: ignore[attr-defined]
+            line: int = node.lineno  # type: ignore[attr-defined]
+            yield Import(module, target, line, id(node) in inside, id(node) in guarded)
+
+
+def is_type_checking(test: ast.expr) -> bool:
+    return ast.unparse(test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 
 
 def targets(module: str, path: Path, node: ast.AST) -> Iterator[str]:
@@ -176,6 +187,7 @@ def test_packages_import_only_what_they_depend_on(package: str) -> None:
             continue
         top = found.target.split(".")[0]
         may = always | own | (in_functions if found.in_function else set())
+        may |= TYPING_ONLY if found.for_types else set()
         if found.module.startswith(TESTERS):
             may |= TEST_TOOLS
         if top not in may and top not in sys.stdlib_module_names:
