@@ -106,7 +106,8 @@ def test_a_pydantic_model_becomes_its_fields() -> None:
 
 def test_a_set_is_the_same_bytes_whatever_its_order() -> None:
     letters = [chr(97 + index) for index in range(20)]
-    assert to_plain(set(letters), binary=False) == to_plain(set(letters[::-1]), binary=False)
+    backwards = letters[::-1]
+    assert to_plain(set(letters), binary=False) == to_plain(set(backwards), binary=False)
 
 
 @pytest.mark.parametrize(
