@@ -1,0 +1,122 @@
+"""Values check what they are given and survive a process boundary."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from stem_core import errors
+from stem_core.clock import ManualClock, instant, seconds
+from stem_core.envelope import new_id
+from stem_core.options import (
+    UNSET,
+    TaskEnqueueOptions,
+    TaskOptions,
+    TaskRetryPolicy,
+    check_id,
+    check_name,
+    parse_rate,
+)
+from stem_core.url import mask, query_of, scheme_of
+
+EVERY_ERROR = [
+    each for _, each in inspect.getmembers(errors, inspect.isclass) if each.__module__ == errors.__name__
+]
+
+
+@pytest.mark.parametrize("kind", EVERY_ERROR, ids=lambda kind: kind.__name__)
+def test_every_error_pickles_with_all_it_holds(kind: type[errors.StemError]) -> None:
+    made = kind("id", "ValueError", "no", "tb") if kind is errors.TaskFailed else kind("what happened")
+    again = pickle.loads(pickle.dumps(made))
+    assert (type(again), str(again), vars(again)) == (kind, str(made), vars(made))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: TaskOptions(priority=10), "priority=10"),
+        (lambda: TaskOptions(max_retries=-1), "max_retries=-1"),
+        (lambda: TaskOptions(rate_limit="fast"), "rate_limit='fast'"),
+        (lambda: TaskOptions(group_rate_limit="0/s"), "group_rate_limit='0/s'"),
+        (lambda: TaskOptions(isolation="fibre"), "isolation='fibre'"),
+        (lambda: TaskOptions(acks_late=False, max_retries=1), "acks_late=False"),
+        (lambda: TaskOptions(hard_time_limit=0), "hard_time_limit=0"),
+        (lambda: TaskOptions(max_concurrency=0), "max_concurrency=0"),
+        (lambda: TaskEnqueueOptions(eta=datetime(2024, 1, 1)), "no time zone"),  # noqa: DTZ001
+        (lambda: TaskEnqueueOptions(expires=datetime(2024, 1, 1)), "no time zone"),  # noqa: DTZ001
+        (lambda: TaskEnqueueOptions(countdown=-1), "countdown=-1"),
+        (lambda: TaskEnqueueOptions(priority=-1), "priority=-1"),
+        (lambda: TaskEnqueueOptions(task_id="two words"), "'two words'"),
+        (lambda: TaskRetryPolicy(max_retries=-1), "max_retries=-1"),
+        (lambda: TaskRetryPolicy(default_delay=float("nan")), "default_delay=nan"),
+        (lambda: check_id("é"), "'é'"),
+        (lambda: check_name("a\nb", "queue"), "queue"),
+        (lambda: parse_rate("10/y"), "'10/s'"),
+    ],
+)
+def test_bad_options_name_the_value(make, words: str) -> None:
+    with pytest.raises(ValueError, match="^.*") as caught:
+        make()
+    assert words in str(caught.value)
+
+
+def test_durations_are_kept_in_seconds_and_classes_by_name() -> None:
+    policy = TaskRetryPolicy(default_delay=timedelta(minutes=1), auto_retry_for=(ValueError, "a.B"))
+    assert (policy.default_delay, policy.auto_retry_for) == (60.0, ("builtins.ValueError", "a.B"))
+    assert TaskOptions(hard_time_limit=timedelta(seconds=2)).hard_time_limit == 2.0
+
+
+def test_merging_takes_what_is_given_even_none() -> None:
+    base = TaskEnqueueOptions(queue="a", time_limit=5, shadow="s")
+    merged = base.merged(TaskEnqueueOptions(time_limit=None, priority=0))
+    assert (merged.queue, merged.time_limit, merged.priority, merged.shadow) == ("a", None, 0, "s")
+    assert merged.eta is UNSET
+
+
+def test_ids_are_uuid7_and_ascend_with_time() -> None:
+    made = [new_id() for _ in range(1000)]
+    assert len(set(made)) == 1000
+    assert all(each[14] == "7" and each[19] in "89ab" and len(each) == 36 for each in made)
+    assert made[0][:13] <= made[-1][:13]
+
+
+def test_instants_must_be_aware() -> None:
+    assert instant(0.0) == datetime(1970, 1, 1, tzinfo=UTC)
+    assert seconds(timedelta(minutes=1)) == 60.0
+    with pytest.raises(ValueError, match="time zone"):
+        instant(datetime(2024, 1, 1))  # noqa: DTZ001
+
+
+def test_a_manual_clock_rings_due_alarms_in_order() -> None:
+    clock = ManualClock()
+    rung: list[str] = []
+    clock.wake_at(clock.time() + 2, lambda: rung.append("b"))
+    clock.wake_at(clock.time() + 1, lambda: rung.append("a"))
+    cancel = clock.wake_at(clock.time() + 1, lambda: rung.append("never"))
+    cancel()
+    clock.advance(0.5)
+    assert rung == []
+    clock.advance(1.5)
+    assert rung == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://user:pa:ss@host:1/0", "redis://user:***@host:1/0"),
+        ("postgresql://u@h/db?password=x&schema=s", "postgresql://u@h/db?password=***&schema=s"),
+        ("sqlite:///a.db", "sqlite:///a.db"),
+        ("memory://", "memory://"),
+    ],
+)
+def test_a_shown_url_holds_no_password(url: str, shown: str) -> None:
+    assert mask(url) == shown
+
+
+def test_a_url_without_a_scheme_says_what_one_looks_like() -> None:
+    assert (scheme_of("Redis://x"), query_of("a://b?c=d&c=e")) == ("redis", {"c": "e"})
+    with pytest.raises(errors.ConfigurationError, match="sqlite:///"):
+        scheme_of("just-a-name")
