@@ -6,9 +6,7 @@ Each refused line carries the code both checkers must report; an unused one is a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from typing_extensions import assert_type
+from typing import Any, assert_type
 
 from stem_core import Stem, TaskContext, TaskDefinition, TaskHandle, TaskOptions
 from stem_core.signature import Signature

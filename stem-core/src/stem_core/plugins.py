@@ -137,19 +137,17 @@ class Catalogue:
         return spec
 
     def _missing(self, specs: Mapping[str, Any], kind: str, asked: str, key: str) -> str:
-        lines = [f"No {kind} for {asked!r}."]
-        lines.append(f"Installed: {', '.join(sorted(specs)) or 'none'}.")
+        words = [f"No {kind} for {asked!r}.", f"Installed: {', '.join(sorted(specs)) or 'none'}."]
         distribution = _KNOWN.get(key)
-        installed = distribution and any(
-            each.distribution == distribution.partition("[")[0] for each in self.plugins
-        )
-        if distribution and not installed:
-            lines.append(f"Try: pip install {distribution}")
-        for each in self.broken:
-            lines.append(f"Broken: {each.name} ({each.distribution} {each.version}): {each.cause}")
+        installed = {each.distribution for each in self.plugins}
+        if distribution and distribution.partition("[")[0] not in installed:
+            words.append(f"Try: pip install {distribution}")
+        causes = [
+            f"Broken: {each.name} ({each.distribution} {each.version}): {each.cause}" for each in self.broken
+        ]
         if self.disabled:
-            lines.append(f"Disabled by {ALLOW_ENV} or {DISABLE_ENV}: {', '.join(self.disabled)}.")
-        return " ".join(lines[:3]) + "".join(f"\n  {line}" for line in lines[3:])
+            causes.append(f"Disabled by {ALLOW_ENV} or {DISABLE_ENV}: {', '.join(self.disabled)}.")
+        return "\n  ".join([" ".join(words), *causes])
 
 
 def discover(

@@ -86,7 +86,7 @@ class Task(Generic[P, R, FunctionP, FunctionR]):
 
     if not TYPE_CHECKING:
 
-        def __class_getitem__(cls, _):
+        def __class_getitem__(cls, parameters: Any) -> type[Task]:
             # At run time Task[[int], str] is only an annotation; the defaults above need no PEP 696.
             return cls
 

@@ -82,7 +82,7 @@ class Model(pydantic.BaseModel):
         (tuple[int, str], [1, "a"], (1, "a")),
         (tuple[int, ...], [1, 2], (1, 2)),
         (dict[int, Point], {"1": {"x": 2}}, {1: Point(2)}),
-        (Optional[Point], None, None),
+        (Optional[Point], None, None),  # noqa: UP045 - the older spelling is used too
         (int | None, 3, 3),
         (float, 1, 1.0),
         (Literal["a", "b"], "b", "b"),

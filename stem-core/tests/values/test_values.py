@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -58,9 +59,8 @@ def test_every_error_pickles_with_all_it_holds(kind: type[errors.StemError]) -> 
     ],
 )
 def test_bad_options_name_the_value(make, words: str) -> None:
-    with pytest.raises(ValueError, match="^.*") as caught:
+    with pytest.raises(ValueError, match=re.escape(words)):
         make()
-    assert words in str(caught.value)
 
 
 def test_durations_are_kept_in_seconds_and_classes_by_name() -> None:
