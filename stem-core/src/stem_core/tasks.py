@@ -303,10 +303,10 @@ class _TakesAnythingFirst(Protocol[P, R_co]):
 class TaskDecorator:
     """``@stem.task``, bare or with fields of :class:`TaskOptions` and :class:`TaskMetadata`."""
 
-    def __init__(self, declare: Callable[..., Any], fields: TaskFields | None = None) -> None:
+    def __init__(self, declare: Callable[..., Any], fields: Mapping[str, Any] | None = None) -> None:
         """:param declare: called with the function, the fields and the scope it was declared in."""
         self._declare = declare
-        self._fields = fields
+        self._fields = fields or {}
 
     @overload
     def __call__(
@@ -330,14 +330,15 @@ class TaskDecorator:
     def __call__(self, function: Callable[P, R], /) -> Task[P, R, P, R]: ...
     @overload
     def __call__(self, **fields: Unpack[TaskFields]) -> TaskDecorator: ...
-    def __call__(self, function: Callable[..., Any] | None = None, /, **fields: Any) -> Any:
-        if function is None:
-            return TaskDecorator(self._declare, {**(self._fields or {}), **fields})  # type: ignore[typeddict-item]
+    def __call__(self, *functions: Callable[..., Any], **fields: Any) -> Any:
+        if not functions:
+            return TaskDecorator(self._declare, {**self._fields, **fields})
+        (function,) = functions
         frame = inspect.currentframe()
         caller = frame.f_back if frame else None
         inside_a_function = caller is not None and caller.f_locals is not caller.f_globals
         names = dict(caller.f_locals) if caller and inside_a_function else None
-        return self._declare(function, self._fields or {}, names)
+        return self._declare(function, self._fields, names)
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
