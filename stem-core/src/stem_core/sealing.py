@@ -1,38 +1,47 @@
 """Envelope to sealed bytes and back: encode, sign, verify, decode. Pure.
 
-Version 1, integers big-endian:
+Version 1, integers big-endian; ``docs/wire-format.md`` is the specification, byte by byte:
 
     "STM" 0x01 | signatures u8 | inner length u32 | signature block ... | inner
 
 A signature block is: length u8, algorithm | length u8, key id | length u16, signature. Inner is a
-MessagePack map of the envelope's fields by name (fields at their default are left out). Signatures cover
-``pre_authentication_encoding(ENVELOPE_PURPOSE, algorithm, key id, namespace, inner)``: these bytes
-exactly, so verification comes before parsing and nothing is ever re-encoded to check it.
+MessagePack map of the envelope's fields by name, in exactly one form: the fields in the order of
+:class:`Envelope`, those at their default left out, everything in its shortest encoding. Signatures cover
+``pre_authentication_encoding(ENVELOPE_PURPOSE, algorithm, key id, namespace, inner)``: these bytes exactly,
+so verification comes before parsing and nothing is ever re-encoded to check it.
 """
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from stem_core.envelope import Envelope
-from stem_core.errors import DecodeError, PayloadTooLarge, SignatureInvalid
+from stem_core.errors import DecodeError, EncodeError, PayloadTooLarge, SignatureInvalid
+from stem_core.options import check_id, check_name, parse_rate
+from stem_core.plain import check_plain
 from stem_core.ports.signer import PayloadSigner, SignatureBlock
 
-__all__ = ["ENVELOPE_PURPOSE", "MAX_SEALED", "Sealed", "open_sealed", "seal", "unpack"]
+__all__ = ["ENVELOPE_PURPOSE", "MAX_SEALED", "Sealed", "open_sealed", "pack", "parse", "seal", "unpack"]
 
 ENVELOPE_PURPOSE: Final = "stem-envelope-v1"
 MAX_SEALED: Final = 262_144
 MAX_SIGNATURES: Final = 2
-MAX_NESTING: Final = 64
+#: Most bytes of an algorithm's name or a key's id.
+MAX_LABEL: Final = 64
+#: Most encoded bytes of one field other than arguments and derived messages (headers and meta, in effect).
+MAX_FIELD: Final = 65_536
 
 _MAGIC: Final = b"STM\x01"
 _HEAD: Final = struct.Struct("!4sBI")
+_LARGE_FIELDS: Final = frozenset({"args", "on_success", "on_failure", "on_end"})
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Envelope).decode
+_skim = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Sealed(msgspec.Struct, frozen=True):
@@ -52,9 +61,10 @@ def seal(
     """The sealed bytes of ``envelope``, signed when there is a signer.
 
     :raises PayloadTooLarge: more than ``limit`` bytes.
+    :raises EncodeError: a field holds what :func:`open_sealed` would refuse.
     :raises ConfigurationError: the signer has no key for this queue or task.
     """
-    inner = _encode(envelope)
+    inner = _inner(envelope)
     if signer is None:
         sealed = _HEAD.pack(_MAGIC, 0, len(inner)) + inner
     else:
@@ -75,6 +85,10 @@ def pack(signatures: Sequence[SignatureBlock], inner: bytes) -> bytes:
     out = [_HEAD.pack(_MAGIC, len(signatures), len(inner))]
     for block in signatures:
         algorithm, key_id = block.algorithm.encode("ascii"), block.key_id.encode("ascii")
+        if not (1 <= len(algorithm) <= MAX_LABEL and 1 <= len(key_id) <= MAX_LABEL):
+            raise ValueError(
+                f"algorithm {block.algorithm!r} and key {block.key_id!r} must be 1 to {MAX_LABEL} bytes"
+            )
         out += (
             len(algorithm).to_bytes(1, "big"),
             algorithm,
@@ -100,17 +114,16 @@ def unpack(sealed: bytes) -> Sealed:
     if count > MAX_SIGNATURES:
         raise DecodeError(f"A message with {count} signatures; at most {MAX_SIGNATURES} are allowed.")
     position = _HEAD.size
-    blocks = []
+    blocks: list[SignatureBlock] = []
     for _ in range(count):
-        algorithm, position = _take(sealed, position, 1)
-        key_id, position = _take(sealed, position, 1)
+        algorithm, position = _label(sealed, position)
+        key_id, position = _label(sealed, position)
         signature, position = _take(sealed, position, 2)
-        try:
-            blocks.append(SignatureBlock(algorithm.decode("ascii"), key_id.decode("ascii"), signature))
-        except UnicodeDecodeError:
-            raise DecodeError("A signature block names its algorithm or key in other than ASCII.") from None
+        blocks.append(SignatureBlock(algorithm, key_id, signature))
     if len(sealed) - position != length:
         raise DecodeError(f"The message says {length} bytes of content; {len(sealed) - position} follow.")
+    if len(blocks) > 1 and len({(each.algorithm, each.key_id) for each in blocks}) < len(blocks):
+        raise DecodeError(f"Two signatures by the same key {blocks[0].key_id!r}.")
     return Sealed(tuple(blocks), sealed[position:])
 
 
@@ -123,13 +136,21 @@ def open_sealed(
 ) -> Envelope:
     """The envelope in ``sealed``: size checked, then verified, then parsed.
 
+    With a signer nothing is a mere :exc:`DecodeError` before a signature verified: whoever wrote such bytes is
+    not known, so nothing may be done in the name of the id they came under.
+
     :raises SignatureInvalid: a signer is given and no trusted signature verifies, or its key may not speak for
         the envelope's queue or task.
     :raises DecodeError: these are not sealed bytes, or what they hold is not an envelope.
     """
-    if len(sealed) > limit:
-        raise DecodeError(f"A message of {len(sealed)} bytes; the limit is {limit}.")
-    parts = unpack(sealed)
+    try:
+        if len(sealed) > limit:
+            raise DecodeError(f"A message of {len(sealed)} bytes; the limit is {limit}.")
+        parts = unpack(sealed)
+    except DecodeError as error:
+        if signer is None:
+            raise
+        raise SignatureInvalid(f"Nothing here can be verified: {error}") from None
     if signer is None:
         return parse(parts.inner)
     if not parts.signatures:
@@ -146,12 +167,94 @@ def open_sealed(
 def parse(inner: bytes) -> Envelope:
     """The envelope of inner bytes.
 
-    :raises DecodeError: they are not one.
+    :raises DecodeError: they are not one, or not in the one form an envelope has. That form leaves no room
+        for a field this version does not know, a repeated key, or two readers that see different things.
     """
     try:
-        return _decode(inner)
-    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
+        _check_fields(inner)
+        envelope = _decode(inner)
+        _check(envelope)
+        same = _encode(envelope) == inner
+    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError, DecodeError) as error:
         raise DecodeError(f"The message's content is not an envelope: {error}") from None
+    if not same:
+        raise DecodeError(
+            "The message's content is not in the form of wire format 1: an unknown or repeated field, fields out of "
+            "order, a default written out, or a longer encoding than needed. A newer producer? Upgrade stem-core."
+        )
+    return envelope
+
+
+def _inner(envelope: Envelope) -> bytes:
+    """The inner bytes of ``envelope``, sure to be accepted by :func:`parse`."""
+    try:
+        # Once through the decoder: a field given as int where a float is declared takes its one form.
+        normal = _decode(_encode(envelope))
+        _check(normal)
+        inner = _encode(normal)
+        _check_fields(inner)
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError, DecodeError) as error:
+        raise EncodeError(f"Task {envelope.name!r} cannot be sealed: {error}") from None
+    return inner
+
+
+def _check(envelope: Envelope) -> None:
+    """Refuse values no producer means, so that a worker need not think of them.
+
+    :raises ValueError: a field is out of its range.
+    :raises DecodeError: the meta is not plain data.
+    """
+    check_id(envelope.id)
+    check_name(envelope.name, "task's name")
+    check_name(envelope.queue, "queue's name")
+    if not 0 <= envelope.priority <= 9:
+        raise ValueError(f"priority {envelope.priority} is not between 0 and 9")
+    if envelope.max_retries < 0:
+        raise ValueError(f"max_retries {envelope.max_retries} is negative")
+    for duration in (
+        envelope.soft_time_limit,
+        envelope.time_limit,
+        envelope.visibility_timeout,
+        envelope.result_ttl,
+    ):
+        if duration is not None and not 0 < duration < math.inf:
+            raise ValueError(f"a limit or ttl of {duration} s; it must be positive and finite")
+    if not 0 <= envelope.delay < math.inf:
+        raise ValueError(f"delay {envelope.delay} is not a duration")
+    for instant in (envelope.enqueued_at, envelope.not_before, envelope.expires):
+        if instant is not None and instant.tzinfo is None:
+            raise ValueError(f"{instant} has no timezone")
+    if envelope.limits is not None:
+        for rate in (envelope.limits.rate_limit, envelope.limits.group_rate_limit):
+            if rate is not None:
+                parse_rate(rate)
+    if envelope.meta:
+        check_plain(envelope.meta, binary=False)
+
+
+def _check_fields(inner: bytes) -> None:
+    """Bound what decoding allocates: a byte of MessagePack can become a hundred bytes of Python."""
+    if len(inner) <= MAX_FIELD:
+        return
+    fields: Mapping[str, msgspec.Raw] = _skim(inner)
+    for name, value in fields.items():
+        if name not in _LARGE_FIELDS and len(memoryview(value)) > MAX_FIELD:
+            raise ValueError(
+                f"{name!r} takes {len(memoryview(value))} bytes; at most {MAX_FIELD} are allowed"
+            )
+
+
+def _label(sealed: bytes, position: int) -> tuple[str, int]:
+    label, position = _take(sealed, position, 1)
+    if (
+        not 1 <= len(label) <= MAX_LABEL
+        or not label.isascii()
+        or not (text := label.decode("ascii")).isprintable()
+    ):
+        raise DecodeError(
+            f"A signature block names its algorithm or key in other than 1 to {MAX_LABEL} printable ASCII."
+        )
+    return text, position
 
 
 def _take(sealed: bytes, position: int, width: int) -> tuple[bytes, int]:

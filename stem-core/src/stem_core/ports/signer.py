@@ -7,7 +7,13 @@ from typing import Protocol
 
 import msgspec
 
-__all__ = ["KeyScope", "PayloadSigner", "SignatureBlock", "pre_authentication_encoding"]
+__all__ = [
+    "KeyScope",
+    "PayloadSigner",
+    "SignatureBlock",
+    "pre_authentication_encoding",
+    "pre_authentication_prefix",
+]
 
 
 class SignatureBlock(msgspec.Struct, frozen=True):
@@ -19,14 +25,21 @@ class SignatureBlock(msgspec.Struct, frozen=True):
 
 
 class KeyScope(msgspec.Struct, frozen=True):
-    """What the key that verified may speak for. None is everything."""
+    """What the key that verified may speak for: exact names, or prefixes written ``mail.*``. None is everything."""
 
     key_id: str
     queues: frozenset[str] | None = None
     tasks: frozenset[str] | None = None
 
     def allows(self, queue: str, task: str) -> bool:
-        return (self.queues is None or queue in self.queues) and (self.tasks is None or task in self.tasks)
+        """Whether this key may speak for ``task`` on ``queue``: both must be in scope."""
+        return _matches(self.queues, queue) and _matches(self.tasks, task)
+
+
+def _matches(allowed: frozenset[str] | None, name: str) -> bool:
+    if allowed is None or name in allowed:
+        return True
+    return any(each.endswith("*") and name.startswith(each[:-1]) for each in allowed)
 
 
 class PayloadSigner(Protocol):
@@ -64,9 +77,17 @@ def pre_authentication_encoding(
     Lengths before contents leave no two inputs with one encoding; the idea is DSSE's (Dead Simple Signing
     Envelope, in-toto), the parts are Stem's.
     """
-    parts = (purpose.encode(), algorithm.encode(), key_id.encode(), namespace.encode(), payload)
-    out = [len(parts).to_bytes(8, "little")]
+    return pre_authentication_prefix(purpose, algorithm, key_id, namespace) + _length(payload) + payload
+
+
+def pre_authentication_prefix(purpose: str, algorithm: str, key_id: str, namespace: str) -> bytes:
+    """All of it but the payload and its length: the same for every payload of one key, so worth keeping."""
+    parts = (purpose.encode(), algorithm.encode(), key_id.encode(), namespace.encode())
+    out = [(len(parts) + 1).to_bytes(8, "little")]
     for part in parts:
-        out.append(len(part).to_bytes(8, "little"))
-        out.append(part)
+        out += (_length(part), part)
     return b"".join(out)
+
+
+def _length(part: bytes) -> bytes:
+    return len(part).to_bytes(8, "little")

@@ -1,0 +1,261 @@
+"""The ``STEM_SIGNING_*`` variables, read into a key ring. Errors name the variable, never a key's bytes.
+
+    STEM_SIGNING_ALGORITHM      hmac-sha256 | ed25519
+    STEM_SIGNING_KEYS           id:base64, ...       HMAC secrets
+    STEM_SIGNING_PUBLIC_KEYS    id:base64, ...       Ed25519, raw 32 bytes
+    STEM_SIGNING_PRIVATE_KEYS   id:base64, ...       Ed25519, raw 32 bytes; without any: verify only
+    STEM_SIGNING_ACTIVE_KEY     id                   the one that signs; may be left out when there is only one
+    STEM_SIGNING_COSIGN_KEY     id                   signs beside it, for workers that know only the other one
+    STEM_SIGNING_KEY_SCOPES     id=queue:a|queue:b|task:mail.*, ...
+
+Each list of keys may stand in a file instead, one entry a line: ``STEM_SIGNING_KEYS_FILE`` and so on. A file
+with secrets must be readable by its owner alone (mode 0600).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from stem_core.errors import ConfigurationError
+from stem_signing.keyring import ALGORITHMS, ED25519, HMAC_SHA256, Algorithm, Key, KeyRing, check_key_id
+
+__all__ = [
+    "ACTIVE_KEY",
+    "ALGORITHM",
+    "COSIGN_KEY",
+    "KEYS",
+    "KEY_SCOPES",
+    "PRIVATE_KEYS",
+    "PUBLIC_KEYS",
+    "algorithm_of",
+    "encode_entry",
+    "read_key_list",
+    "read_keyring",
+    "read_scopes",
+]
+
+ALGORITHM: Final = "STEM_SIGNING_ALGORITHM"
+KEYS: Final = "STEM_SIGNING_KEYS"
+PUBLIC_KEYS: Final = "STEM_SIGNING_PUBLIC_KEYS"
+PRIVATE_KEYS: Final = "STEM_SIGNING_PRIVATE_KEYS"
+ACTIVE_KEY: Final = "STEM_SIGNING_ACTIVE_KEY"
+COSIGN_KEY: Final = "STEM_SIGNING_COSIGN_KEY"
+KEY_SCOPES: Final = "STEM_SIGNING_KEY_SCOPES"
+_LARGEST_FILE: Final = 65_536
+
+
+class Scope(NamedTuple):
+    """What one key is limited to; None is no limit."""
+
+    queues: frozenset[str] | None = None
+    tasks: frozenset[str] | None = None
+
+
+def algorithm_of(environment: Mapping[str, str]) -> Algorithm:
+    """The algorithm the environment asks for.
+
+    :raises ConfigurationError: it names none, or one that is not known.
+    """
+    text = environment.get(ALGORITHM, "").strip()
+    for known in ALGORITHMS:
+        if text == known:
+            return known
+    said = f"{text!r} is not an algorithm" if text else "It is not set"
+    raise ConfigurationError(f"{ALGORITHM}: {said}; set it to {' or '.join(ALGORITHMS)}.")
+
+
+def read_keyring(environment: Mapping[str, str], algorithm: Algorithm) -> KeyRing:
+    """The keys of ``algorithm``.
+
+    :raises ConfigurationError: a variable is missing or malformed; the message starts with its name.
+    """
+    if environment.get(ALGORITHM, "").strip() and algorithm_of(environment) != algorithm:
+        raise ConfigurationError(
+            f"{ALGORITHM}: {environment[ALGORITHM].strip()!r}, but the signer asked for is {algorithm!r}; make them agree."
+        )
+    scopes = read_scopes(environment)
+    read = _hmac_keys if algorithm == HMAC_SHA256 else _ed25519_keys
+    signing, verifying = read(environment, scopes)
+    unknown = sorted(scopes.keys() - verifying.keys())
+    if unknown:
+        raise ConfigurationError(
+            f"{KEY_SCOPES}: no key is called {unknown[0]!r}; known: {', '.join(verifying)}."
+        )
+    return KeyRing(algorithm, verifying.values(), _signers(environment, signing))
+
+
+def _hmac_keys(
+    environment: Mapping[str, str], scopes: Mapping[str, Scope]
+) -> tuple[Mapping[str, Key], Mapping[str, Key]]:
+    secrets = read_key_list(environment, KEYS, secret=True)
+    if not secrets:
+        raise ConfigurationError(f"{KEYS}: It is not set; give id:base64, as `stem keys generate` prints it.")
+    public = set(read_key_list(environment, PUBLIC_KEYS, secret=False).values())
+    for id, material in secrets.items():
+        if material in public:
+            raise ConfigurationError(
+                f"{KEYS}: key {id!r} is also in {PUBLIC_KEYS}; what is public is no HMAC secret."
+            )
+    keys = {id: _key(KEYS, id, HMAC_SHA256, material, scopes) for id, material in secrets.items()}
+    return keys, keys
+
+
+def _ed25519_keys(
+    environment: Mapping[str, str], scopes: Mapping[str, Scope]
+) -> tuple[Mapping[str, Key], Mapping[str, Key]]:
+    from stem_signing.ed25519 import public_of
+
+    private = read_key_list(environment, PRIVATE_KEYS, secret=True)
+    public = read_key_list(environment, PUBLIC_KEYS, secret=False)
+    if not private and not public:
+        raise ConfigurationError(
+            f"{PUBLIC_KEYS}: It is not set, and neither is {PRIVATE_KEYS}; give id:base64, as `stem keys generate "
+            "--algorithm ed25519` prints it."
+        )
+    signing = {id: _key(PRIVATE_KEYS, id, ED25519, material, scopes) for id, material in private.items()}
+    for id, key in signing.items():
+        derived = public_of(key.material)
+        if public.setdefault(id, derived) != derived:
+            raise ConfigurationError(
+                f"{PUBLIC_KEYS}: key {id!r} does not belong to the private key of that id."
+            )
+    verifying = {
+        id: _key(PUBLIC_KEYS, id, ED25519, material, scopes, "verify") for id, material in public.items()
+    }
+    return signing, verifying
+
+
+def _key(
+    variable: str,
+    id: str,
+    algorithm: Algorithm,
+    material: bytes,
+    scopes: Mapping[str, Scope],
+    use: str = "sign",
+) -> Key:
+    scope = scopes.get(id, Scope())
+    try:
+        return Key(
+            id, algorithm, material, "verify" if use == "verify" else "sign", scope.queues, scope.tasks
+        )
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{variable}: {error}") from None
+
+
+def _signers(environment: Mapping[str, str], keys: Mapping[str, Key]) -> Iterator[Key]:
+    """The active key, then the co-signing one. Without private keys there are none, whatever is said to be active."""
+    if not keys:
+        return
+    active = environment.get(ACTIVE_KEY, "").strip()
+    if not active and len(keys) > 1:
+        raise ConfigurationError(
+            f"{ACTIVE_KEY}: It is not set, and there are {len(keys)} keys: {', '.join(keys)}."
+        )
+    active = active or next(iter(keys))
+    if active not in keys:
+        raise ConfigurationError(
+            f"{ACTIVE_KEY}: no signing key is called {active!r}; known: {', '.join(keys)}."
+        )
+    yield keys[active]
+    second = environment.get(COSIGN_KEY, "").strip()
+    if second and second not in keys:
+        raise ConfigurationError(
+            f"{COSIGN_KEY}: no signing key is called {second!r}; known: {', '.join(keys)}."
+        )
+    if second and second != active:
+        yield keys[second]
+
+
+def read_key_list(environment: Mapping[str, str], variable: str, *, secret: bool) -> dict[str, bytes]:
+    """The keys of ``variable``, or of the file ``<variable>_FILE`` names, in their order.
+
+    :raises ConfigurationError: an entry is malformed, an id is given twice, or a file others may read holds secrets.
+    """
+    name, text = _text_of(environment, variable, secret=secret)
+    keys: dict[str, bytes] = {}
+    entries = [each.strip() for each in text.replace("\n", ",").split(",")]
+    for number, entry in enumerate((each for each in entries if each), start=1):
+        # An entry without a colon may be a bare secret, so an error shows its number and nothing of it.
+        id, colon, encoded = entry.partition(":")
+        if not colon:
+            raise ConfigurationError(f"{name}: entry {number} is not of the form id:base64.")
+        try:
+            material = base64.b64decode(encoded.strip().encode("ascii"), validate=True)
+        except (binascii.Error, UnicodeEncodeError):
+            raise ConfigurationError(
+                f"{name}: what follows the id in entry {number} is not base64."
+            ) from None
+        try:
+            check_key_id(id.strip())
+        except ConfigurationError:
+            raise ConfigurationError(
+                f"{name}: what precedes the colon in entry {number} cannot be a key's id."
+            ) from None
+        if id.strip() in keys:
+            raise ConfigurationError(f"{name}: key {id.strip()!r} is given twice.")
+        keys[id.strip()] = material
+    return keys
+
+
+def _text_of(environment: Mapping[str, str], variable: str, *, secret: bool) -> tuple[str, str]:
+    """The name and the text of ``variable``, or of its file."""
+    text, file_variable = environment.get(variable, ""), f"{variable}_FILE"
+    path = environment.get(file_variable, "").strip()
+    if not path:
+        return variable, text
+    if text.strip():
+        raise ConfigurationError(f"{file_variable}: {variable} is set as well; use one of the two.")
+    try:
+        with Path(path).open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if secret and os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise ConfigurationError(
+                    f"{file_variable}: {path} has mode {stat.S_IMODE(mode):04o}, so others may read the keys; chmod 600 it."
+                )
+            data = file.read(_LARGEST_FILE + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{file_variable}: cannot read {path}: {error.strerror}.") from None
+    if len(data) > _LARGEST_FILE:
+        raise ConfigurationError(
+            f"{file_variable}: {path} is larger than {_LARGEST_FILE} bytes; is it a list of keys?"
+        )
+    try:
+        return file_variable, data.decode("ascii")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{file_variable}: {path} is not a list of id:base64 lines.") from None
+
+
+def read_scopes(environment: Mapping[str, str]) -> dict[str, Scope]:
+    """What each key is limited to, by its id.
+
+    :raises ConfigurationError: :data:`KEY_SCOPES` is malformed.
+    """
+    scopes: dict[str, Scope] = {}
+    for entry in environment.get(KEY_SCOPES, "").split(","):
+        if not entry.strip():
+            continue
+        id, equals, limits = entry.strip().partition("=")
+        queues: set[str] = set()
+        tasks: set[str] = set()
+        for limit in limits.split("|"):
+            kind, _, name = limit.strip().partition(":")
+            if not equals or kind not in {"queue", "task"} or not name or "*" in name[:-1]:
+                raise ConfigurationError(
+                    f"{KEY_SCOPES}: {entry.strip()!r} is not of the form id=queue:invoices|task:mail.* (a * only at the end)."
+                )
+            (queues if kind == "queue" else tasks).add(name)
+        if id in scopes:
+            raise ConfigurationError(f"{KEY_SCOPES}: key {id!r} is given twice.")
+        scopes[id] = Scope(frozenset(queues) or None, frozenset(tasks) or None)
+    return scopes
+
+
+def encode_entry(id: str, material: bytes) -> str:
+    """One ``id:base64`` entry."""
+    return f"{check_key_id(id)}:{base64.b64encode(material).decode('ascii')}"
