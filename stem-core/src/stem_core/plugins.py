@@ -173,7 +173,7 @@ def discover(
             continue
         try:
             _add(catalogue, hooks, point.load(), point.name, distribution, version)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (a broken plugin stops nothing but itself)
             cause = f"{type(error).__name__}: {error}"
             catalogue.broken.append(Broken(point.name, distribution, version, cause))
     for plugin in extra:
