@@ -1,0 +1,108 @@
+"""The ``json`` encoder: exact and strict, at the speed of msgspec.
+
+Its domain is :mod:`stem_core.plain`, with bytes as base64 text. The quick way costs no walk in Python:
+encode, decode, and compare. What comes back equal was plain and exact; everything else (a
+tuple, a dataclass, NaN, which msgspec writes as null, a key that is not text) goes through
+:func:`~stem_core.plain.to_plain`, which converts it or names the place of the fault.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, Never
+
+import msgspec
+
+from stem_core.errors import DecodeError, EncodeError
+from stem_core.plain import MAX_NESTING, check_plain, to_plain
+from stem_core.ports.encoder import TaskPayloadEncoder
+
+__all__ = ["JsonEncoder"]
+
+#: Shorter bytes cannot hold an int of more than 64 bits.
+_LONG_INT: Final = 19
+
+
+class JsonEncoder(TaskPayloadEncoder):
+    """Values to compact UTF-8 JSON and back to plain data. Dicts keep their order; sets are sorted.
+
+    Decoding is strict JSON (RFC 8259) within the same domain: no duplicate keys, no numbers that
+    overflow a float or 64 bits, no lone surrogates, nothing after the value, at most 64 containers deep.
+    """
+
+    id = "json"
+
+    def encode(self, value: Any) -> bytes:
+        """The bytes of ``value``.
+
+        :raises EncodeError: something in it cannot travel; the message holds the path to it.
+        """
+        try:
+            data = msgspec.json.encode(value)
+            if msgspec.json.decode(data) == value and _in_bounds(data, value):
+                return data
+        except Exception:  # noqa: BLE001, S110 (anything, also from a value's own __eq__: to_plain says what)
+            pass
+        try:
+            return msgspec.json.encode(to_plain(value, binary=False))
+        except EncodeError:
+            raise
+        except Exception as error:
+            raise EncodeError(f"$: the value cannot be encoded as JSON: {error}") from error
+
+    def decode(self, data: bytes) -> object:
+        """The plain data in ``data``.
+
+        :raises DecodeError: it is not JSON this encoder could have made.
+        """
+        try:
+            value = msgspec.json.decode(data)
+            # Bytes that come back as they were hold no duplicate key and no number that lost digits.
+            if msgspec.json.encode(value) == data and _in_bounds(data, value):
+                return value
+            return _slowly(data)
+        except DecodeError:
+            raise
+        except (ValueError, TypeError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+            raise DecodeError(f"These bytes are not JSON: {error}") from error
+
+
+def _in_bounds(data: bytes, value: object) -> bool:
+    """Whether plain ``value``, encoded as ``data``, keeps to 64-bit ints and the depth; cheap bounds first."""
+    if len(data) > _LONG_INT:
+        msgspec.msgpack.encode(value)  # OverflowError for an int of more than 64 bits
+    return data.count(b"[") + data.count(b"{") <= MAX_NESTING or _is_shallow(value)
+
+
+def _is_shallow(value: object) -> bool:
+    level: list[Any] = [value] if isinstance(value, list | dict) else []
+    for _ in range(MAX_NESTING):
+        level = [
+            item
+            for container in level
+            for item in (container.values() if type(container) is dict else container)
+            if type(item) is list or type(item) is dict
+        ]
+        if not level:
+            return True
+    return False
+
+
+def _slowly(data: bytes) -> object:
+    """Valid JSON in another spelling: white space, escapes, ``1E5``; or with a fault to be named."""
+    value = json.loads(bytes(data).decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+    check_plain(value, binary=False)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise DecodeError(f"These bytes are not JSON of ours: the key {twice!r} is there twice")
+    return result
+
+
+def _refuse(constant: str) -> Never:
+    raise DecodeError(f"These bytes are not JSON: {constant} is not a number")
