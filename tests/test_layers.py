@@ -17,7 +17,7 @@ MOST_LINES = 450
 
 #: Modules directly below stem_core, first the ones that everything may import.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "clock", "names", "url", "options", "signature", "envelope", "status", "plain"),
+    ("errors", "clock", "names", "url", "options", "signature", "envelope", "status", "plain", "keylist"),
     ("ports",),
     ("hookspecs",),
     ("plugins",),

@@ -14,16 +14,12 @@ with secrets must be readable by its owner alone (mode 0600).
 
 from __future__ import annotations
 
-import base64
-import binascii
-import os
-import stat
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from stem_core.errors import ConfigurationError
-from stem_signing.keyring import ALGORITHMS, ED25519, HMAC_SHA256, Algorithm, Key, KeyRing, check_key_id
+from stem_core.keylist import read_keys
+from stem_signing.keyring import ALGORITHMS, ED25519, HMAC_SHA256, Algorithm, Key, KeyRing
 
 __all__ = [
     "ACTIVE_KEY",
@@ -34,8 +30,6 @@ __all__ = [
     "PRIVATE_KEYS",
     "PUBLIC_KEYS",
     "algorithm_of",
-    "encode_entry",
-    "read_key_list",
     "read_keyring",
     "read_scopes",
 ]
@@ -47,7 +41,6 @@ PRIVATE_KEYS: Final = "STEM_SIGNING_PRIVATE_KEYS"
 ACTIVE_KEY: Final = "STEM_SIGNING_ACTIVE_KEY"
 COSIGN_KEY: Final = "STEM_SIGNING_COSIGN_KEY"
 KEY_SCOPES: Final = "STEM_SIGNING_KEY_SCOPES"
-_LARGEST_FILE: Final = 65_536
 
 
 class Scope(NamedTuple):
@@ -93,10 +86,10 @@ def read_keyring(environment: Mapping[str, str], algorithm: Algorithm) -> KeyRin
 def _hmac_keys(
     environment: Mapping[str, str], scopes: Mapping[str, Scope]
 ) -> tuple[Mapping[str, Key], Mapping[str, Key]]:
-    secrets = read_key_list(environment, KEYS, secret=True)
+    secrets = read_keys(environment, KEYS, secret=True)
     if not secrets:
         raise ConfigurationError(f"{KEYS}: It is not set; give id:base64, as `stem keys generate` prints it.")
-    public = set(read_key_list(environment, PUBLIC_KEYS, secret=False).values())
+    public = set(read_keys(environment, PUBLIC_KEYS, secret=False).values())
     for id, material in secrets.items():
         if material in public:
             raise ConfigurationError(
@@ -111,8 +104,8 @@ def _ed25519_keys(
 ) -> tuple[Mapping[str, Key], Mapping[str, Key]]:
     from stem_signing.ed25519 import public_of
 
-    private = read_key_list(environment, PRIVATE_KEYS, secret=True)
-    public = read_key_list(environment, PUBLIC_KEYS, secret=False)
+    private = read_keys(environment, PRIVATE_KEYS, secret=True)
+    public = read_keys(environment, PUBLIC_KEYS, secret=False)
     if not private and not public:
         raise ConfigurationError(
             f"{PUBLIC_KEYS}: It is not set, and neither is {PRIVATE_KEYS}; give id:base64, as `stem keys generate "
@@ -172,65 +165,6 @@ def _signers(environment: Mapping[str, str], keys: Mapping[str, Key]) -> Iterato
         yield keys[second]
 
 
-def read_key_list(environment: Mapping[str, str], variable: str, *, secret: bool) -> dict[str, bytes]:
-    """The keys of ``variable``, or of the file ``<variable>_FILE`` names, in their order.
-
-    :raises ConfigurationError: an entry is malformed, an id is given twice, or a file others may read holds secrets.
-    """
-    name, text = _text_of(environment, variable, secret=secret)
-    keys: dict[str, bytes] = {}
-    entries = [each.strip() for each in text.replace("\n", ",").split(",")]
-    for number, entry in enumerate((each for each in entries if each), start=1):
-        # An entry without a colon may be a bare secret, so an error shows its number and nothing of it.
-        id, colon, encoded = entry.partition(":")
-        if not colon:
-            raise ConfigurationError(f"{name}: entry {number} is not of the form id:base64.")
-        try:
-            material = base64.b64decode(encoded.strip().encode("ascii"), validate=True)
-        except (binascii.Error, UnicodeEncodeError):
-            raise ConfigurationError(
-                f"{name}: what follows the id in entry {number} is not base64."
-            ) from None
-        try:
-            check_key_id(id.strip())
-        except ConfigurationError:
-            raise ConfigurationError(
-                f"{name}: what precedes the colon in entry {number} cannot be a key's id."
-            ) from None
-        if id.strip() in keys:
-            raise ConfigurationError(f"{name}: key {id.strip()!r} is given twice.")
-        keys[id.strip()] = material
-    return keys
-
-
-def _text_of(environment: Mapping[str, str], variable: str, *, secret: bool) -> tuple[str, str]:
-    """The name and the text of ``variable``, or of its file."""
-    text, file_variable = environment.get(variable, ""), f"{variable}_FILE"
-    path = environment.get(file_variable, "").strip()
-    if not path:
-        return variable, text
-    if text.strip():
-        raise ConfigurationError(f"{file_variable}: {variable} is set as well; use one of the two.")
-    try:
-        with Path(path).open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if secret and os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise ConfigurationError(
-                    f"{file_variable}: {path} has mode {stat.S_IMODE(mode):04o}, so others may read the keys; chmod 600 it."
-                )
-            data = file.read(_LARGEST_FILE + 1)
-    except OSError as error:
-        raise ConfigurationError(f"{file_variable}: cannot read {path}: {error.strerror}.") from None
-    if len(data) > _LARGEST_FILE:
-        raise ConfigurationError(
-            f"{file_variable}: {path} is larger than {_LARGEST_FILE} bytes; is it a list of keys?"
-        )
-    try:
-        return file_variable, data.decode("ascii")
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{file_variable}: {path} is not a list of id:base64 lines.") from None
-
-
 def read_scopes(environment: Mapping[str, str]) -> dict[str, Scope]:
     """What each key is limited to, by its id.
 
@@ -254,8 +188,3 @@ def read_scopes(environment: Mapping[str, str]) -> dict[str, Scope]:
             raise ConfigurationError(f"{KEY_SCOPES}: key {id!r} is given twice.")
         scopes[id] = Scope(frozenset(queues) or None, frozenset(tasks) or None)
     return scopes
-
-
-def encode_entry(id: str, material: bytes) -> str:
-    """One ``id:base64`` entry."""
-    return f"{check_key_id(id)}:{base64.b64encode(material).decode('ascii')}"

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from stem_core.errors import ConfigurationError, SignatureInvalid
+from stem_core.keylist import check_key_id
 from stem_core.ports.signer import KeyScope, SignatureBlock
 
 __all__ = ["ALGORITHMS", "ED25519", "HMAC_SHA256", "Algorithm", "Key", "KeyRing", "refused"]
@@ -116,23 +117,6 @@ def refused(ring: KeyRing, signatures: Iterable[SignatureBlock]) -> SignatureInv
         else:
             found.append(f"the signature by key {block.key_id!r} does not match")
     return SignatureInvalid(f"No trusted signature: {'; '.join(found) or 'there is none'}.")
-
-
-def check_key_id(id: str) -> str:
-    """``id`` if it can name a key: 1 to 64 printable ASCII characters, none of ``: , = | ;`` or a space.
-
-    :raises ConfigurationError: it cannot.
-    """
-    if (
-        not 1 <= len(id) <= 64
-        or not id.isascii()
-        or not id.isprintable()
-        or any(each in id for each in ":,=|; ")
-    ):
-        raise ConfigurationError(
-            f"{id[:80]!r} cannot be the id of a key; use 1 to 64 letters, digits, '-', '_', '.' and the like"
-        )
-    return id
 
 
 def _check_secret(key: Key) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stem_core.errors import ConfigurationError
+from stem_core.keylist import check_key_id, key_entry, read_keys
 from stem_signing.environment import (
     ACTIVE_KEY,
     ALGORITHM,
@@ -16,12 +17,10 @@ from stem_signing.environment import (
     PUBLIC_KEYS,
     Scope,
     algorithm_of,
-    encode_entry,
-    read_key_list,
     read_keyring,
     read_scopes,
 )
-from stem_signing.keyring import ALGORITHMS, ED25519, HMAC_SHA256, Algorithm, check_key_id
+from stem_signing.keyring import ALGORITHMS, ED25519, HMAC_SHA256, Algorithm
 
 __all__ = ["KeyInfo", "Stage", "generate", "list_keys", "rotate"]
 
@@ -56,7 +55,7 @@ def generate(algorithm: str, id: str) -> dict[str, str]:
     if algorithm == HMAC_SHA256:
         return {
             ALGORITHM: HMAC_SHA256,
-            KEYS: encode_entry(id, secrets.token_bytes(32)),
+            KEYS: key_entry(id, secrets.token_bytes(32)),
             ACTIVE_KEY: id,
         }
     if algorithm != ED25519:
@@ -64,8 +63,8 @@ def generate(algorithm: str, id: str) -> dict[str, str]:
     private, public = _new_pair()
     return {
         ALGORITHM: ED25519,
-        PUBLIC_KEYS: encode_entry(id, public),
-        PRIVATE_KEYS: encode_entry(id, private),
+        PUBLIC_KEYS: key_entry(id, public),
+        PRIVATE_KEYS: key_entry(id, private),
         ACTIVE_KEY: id,
     }
 
@@ -80,7 +79,7 @@ def list_keys(environment: Mapping[str, str]) -> list[KeyInfo]:
     private = (
         set(ring.verifying)
         if algorithm == HMAC_SHA256
-        else set(read_key_list(environment, PRIVATE_KEYS, secret=True))
+        else set(read_keys(environment, PRIVATE_KEYS, secret=True))
     )
     active = ring.signing[0].id if ring.signing else None
     return [
@@ -116,10 +115,10 @@ def rotate(environment: Mapping[str, str], new_id: str) -> list[Stage]:
     def variables(*, with_old: bool, active: str) -> dict[str, str]:
         result = {ALGORITHM: algorithm, ACTIVE_KEY: active}
         for name in (KEYS,) if algorithm == HMAC_SHA256 else (PUBLIC_KEYS, PRIVATE_KEYS):
-            present = read_key_list(environment, name, secret=name != PUBLIC_KEYS)
+            present = read_keys(environment, name, secret=name != PUBLIC_KEYS)
             if name == PUBLIC_KEYS:
                 present = {key.id: key.material for key in ring.verifying.values()}
-            entries = [encode_entry(id, data) for id, data in present.items() if with_old or id != old.id]
+            entries = [key_entry(id, data) for id, data in present.items() if with_old or id != old.id]
             result[name] = ",".join([*entries, made[name]])
         kept = {id: scope for id, scope in scopes.items() if with_old or id != old.id}
         if kept:
