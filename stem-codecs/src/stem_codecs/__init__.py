@@ -1,1 +1,1 @@
-"""Payload encodings, compression and encryption for Stem."""
+"""Payload encoders for Stem: CBOR and MessagePack, gzip, zstd and lz4, AES-256-GCM."""
