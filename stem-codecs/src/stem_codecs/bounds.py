@@ -11,11 +11,10 @@ from collections.abc import Callable
 from typing import Final
 
 from stem_core.errors import DecodeError, EncodeError
+from stem_core.plain import MAX_CONTAINERS
 
-__all__ = ["MAX_CONTAINERS", "MAX_EXPANDED", "check_cbor", "check_expanded", "check_msgpack"]
+__all__ = ["MAX_EXPANDED", "check_cbor", "check_expanded", "check_msgpack"]
 
-#: Most lists and maps of one value.
-MAX_CONTAINERS: Final = 50_000
 #: Most bytes a compressed payload may expand to.
 MAX_EXPANDED: Final = 4 * 1024 * 1024
 

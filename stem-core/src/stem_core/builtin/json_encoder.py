@@ -9,18 +9,21 @@ tuple, a dataclass, NaN, which msgspec writes as null, a key that is not text) g
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final, Never
 
 import msgspec
 
 from stem_core.errors import DecodeError, EncodeError
-from stem_core.plain import MAX_NESTING, check_plain, to_plain
+from stem_core.plain import MAX_CONTAINERS, MAX_NESTING, check_plain, to_plain
 from stem_core.ports.encoder import TaskPayloadEncoder
 
 __all__ = ["JsonEncoder"]
 
 #: Shorter bytes cannot hold an int of more than 64 bits.
 _LONG_INT: Final = 19
+#: One text in JSON, or what is left of one that never ends; linear in its length.
+_TEXT: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
 class JsonEncoder(TaskPayloadEncoder):
@@ -37,6 +40,12 @@ class JsonEncoder(TaskPayloadEncoder):
 
         :raises EncodeError: something in it cannot travel; the message holds the path to it.
         """
+        data = self._encode(value)
+        if _containers(data) > MAX_CONTAINERS:
+            raise EncodeError(f"$: more than {MAX_CONTAINERS} lists and maps; pass a reference to the data.")
+        return data
+
+    def _encode(self, value: Any) -> bytes:
         try:
             data = msgspec.json.encode(value)
             if msgspec.json.decode(data) == value and _in_bounds(data, value):
@@ -55,6 +64,10 @@ class JsonEncoder(TaskPayloadEncoder):
 
         :raises DecodeError: it is not JSON this encoder could have made.
         """
+        if _containers(data) > MAX_CONTAINERS:
+            raise DecodeError(
+                f"More than {MAX_CONTAINERS} lists and maps in one value; pass a reference to the data."
+            )
         try:
             value = msgspec.json.decode(data)
             # Bytes that come back as they were hold no duplicate key and no number that lost digits.
@@ -72,6 +85,15 @@ def _in_bounds(data: bytes, value: object) -> bool:
     if len(data) > _LONG_INT:
         msgspec.msgpack.encode(value)  # OverflowError for an int of more than 64 bits
     return data.count(b"[") + data.count(b"{") <= MAX_NESTING or _is_shallow(value)
+
+
+def _containers(data: bytes) -> int:
+    """Lists and maps in ``data``: the brackets, and only when those are too many the ones outside texts."""
+    upper = data.count(b"[") + data.count(b"{")
+    if upper <= MAX_CONTAINERS:
+        return upper
+    bare = _TEXT.sub(b"", data)
+    return bare.count(b"[") + bare.count(b"{")
 
 
 def _is_shallow(value: object) -> bool:
