@@ -1,0 +1,115 @@
+"""Batches for the scripts: small enough that a script never holds the server up for long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from stem_core.envelope import Ack, DeadLetter, Message, Receipt, Release, Retry, Settlement
+from stem_core.errors import PayloadTooLarge
+from stem_core.ports.committer import Step
+from stem_redis.keys import Keys
+from stem_redis.wire import (
+    Row,
+    message_row,
+    milliseconds,
+    outcome_row,
+    pack_rows,
+    receipt_parts,
+    status_row,
+)
+
+__all__ = ["Roots", "check_message", "commit_calls", "publish_calls", "receipt_row", "settlement_row"]
+
+#: One script call: its keys and its arguments.
+Call = tuple[Sequence[str], Sequence[bytes | str | int]]
+
+MOST_MESSAGES: Final = 500
+MOST_STEPS: Final = 200
+MOST_BYTES: Final = 512 * 1024
+
+
+class Roots:
+    """The queues of one call: each gets the index of its root among the call's keys."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._indexes: dict[str, int] = {}
+        self.roots: list[str] = []
+
+    def index(self, queue: str) -> int:
+        index = self._indexes.get(queue)
+        if index is None:
+            self.roots.append(self._keys.root(queue))
+            index = self._indexes[queue] = len(self.roots)
+        return index
+
+
+def check_message(message: Message, max_size: int | None) -> None:
+    """:raises PayloadTooLarge: its sealed bytes are over ``max_size``."""
+    if max_size is not None and len(message.sealed) > max_size:
+        raise PayloadTooLarge(
+            f"message {message.id} has {len(message.sealed):,} sealed bytes; this broker takes {max_size:,}: "
+            "store the payload elsewhere and send where it is"
+        )
+
+
+def publish_calls(keys: Keys, messages: Sequence[Message]) -> Iterator[Call]:
+    """The calls of publish.lua that publish ``messages``, in order."""
+    at = 0
+    while at < len(messages):
+        roots, rows, parts, size = Roots(keys), list[Any](), list[bytes](), 0
+        while at < len(messages) and len(rows) < MOST_MESSAGES and size < MOST_BYTES:
+            message = messages[at]
+            rows.append(message_row(roots.index(message.queue), message, parts))
+            size += len(message.sealed)
+            at += 1
+        yield roots.roots, (pack_rows(rows), b"".join(parts))
+
+
+def receipt_row(roots: Roots, receipt: Receipt) -> Row | None:
+    """The start of every row about a receipt; None for what is none of ours."""
+    parts = receipt_parts(receipt)
+    if parts is None:
+        return None
+    level, entry, count, id, once, queue = parts
+    return [roots.index(queue), level, entry, count, id, once]
+
+
+def settlement_row(roots: Roots, settlement: Settlement) -> Row | None:
+    """The row of a settlement (see ``settle`` in leases.lua); None for what is no receipt of ours."""
+    row = receipt_row(roots, settlement.receipt)
+    if row is None:
+        return None
+    match settlement.action:
+        case Ack():
+            row.append("a")
+        case Retry(delay):
+            row += ("r", milliseconds(delay))
+        case Release(delay):
+            row += ("l", milliseconds(delay))
+        case DeadLetter(reason, detail):
+            row += ("d", reason, detail)
+    return row
+
+
+def commit_calls(keys: Keys, once_ttl: int, steps: Sequence[Step]) -> Iterator[Call]:
+    """The calls of commit.lua that do ``steps``, in order. Each settlement's receipt must be readable."""
+    at = 0
+    while at < len(steps):
+        roots, rows, parts, size = Roots(keys), list[Any](), list[bytes](), 0
+        while at < len(steps) and len(rows) < MOST_STEPS and size < MOST_BYTES:
+            step = steps[at]
+            before = len(parts)
+            settlement = settlement_row(roots, step.settlement) if step.settlement else None
+            rows.append(
+                (
+                    settlement or False,
+                    [status_row(update, parts) for update in step.updates],
+                    [message_row(roots.index(each.queue), each, parts) for each in step.publishes],
+                    [outcome_row(added, parts) for added in step.outcomes],
+                )
+            )
+            size += sum(map(len, parts[before:]))
+            at += 1
+        yield roots.roots, (keys.prefix, once_ttl, pack_rows(rows), b"".join(parts))

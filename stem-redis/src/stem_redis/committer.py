@@ -1,0 +1,57 @@
+"""Broker and backend on one server: a batch of steps in one script call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from stem_core.ports.committer import Step
+from stem_redis.batches import check_message, commit_calls
+from stem_redis.coalesce import Coalescer
+from stem_redis.connection import Server
+from stem_redis.keys import Keys
+from stem_redis.scripts import SCRIPTS
+from stem_redis.wire import receipt_parts
+
+__all__ = ["RedisCommitter"]
+
+#: Calls of commit.lua sent before their answers are read.
+_MOST_CALLS: Final = 16
+
+
+class RedisCommitter:
+    """Implements ``stem_core.ports.Committer``."""
+
+    def __init__(self, server: Server, keys: Keys, once_ttl: int, max_size: int | None) -> None:
+        self._server = server
+        self._keys = keys
+        self._once_ttl = once_ttl
+        self._max_size = max_size
+        self._steps: Coalescer[Step] = Coalescer(self._commit)
+
+    async def commit(self, steps: Sequence[Step]) -> Sequence[bool]:
+        self._server.check_open()
+        for step in steps:
+            for message in step.publishes:
+                check_message(message, self._max_size)
+        good = [
+            step
+            for step in steps
+            if step.settlement is None or receipt_parts(step.settlement.receipt) is not None
+        ]
+        if not good:
+            return [False] * len(steps)
+        answers = await self._steps.submit(good)
+        if len(good) == len(steps):
+            return answers
+        answer = iter(answers)
+        kept = set(map(id, good))
+        return [id(step) in kept and next(answer) for step in steps]
+
+    async def _commit(self, steps: Sequence[Step]) -> list[bool]:
+        calls = list(commit_calls(self._keys, self._once_ttl, steps))
+        done: list[bool] = []
+        for first in range(0, len(calls), _MOST_CALLS):
+            for answer in await self._server.run_all(SCRIPTS["commit"], calls[first : first + _MOST_CALLS]):
+                done += [flag == 49 for flag in answer]  # ord("1")
+        return done

@@ -1,0 +1,334 @@
+"""Connections to one server: made by redis-py, driven by us.
+
+A pool of connections for short commands, and connections lent to who blocks (:meth:`Server.lend`). Nothing is sent twice:
+a request that may have reached the server fails, and the caller, who knows what a repeat would do, decides.
+Every request has a deadline, so a half-open connection is noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from redis import exceptions as driver
+from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from stem_core.errors import AdapterError, ConfigurationError
+from stem_core.ports.specs import AdapterOptions
+from stem_core.url import mask
+from stem_redis.errors import Refused, Unreached, refusal
+from stem_redis.scripts import SCRIPTS, Script
+
+__all__ = ["Link", "Server", "pack"]
+
+#: URL options for redis-py's connection, besides those of this package.
+_DRIVER_OPTIONS: Final = {
+    "db",
+    "ssl_ca_certs",
+    "ssl_cert_reqs",
+    "ssl_certfile",
+    "ssl_check_hostname",
+    "ssl_keyfile",
+    "ssl_keyfile_password",
+    "socket_keepalive",
+}
+_OWN_OPTIONS: Final = {"timeout", "max_connections"}
+_TIMEOUT: Final = 10.0
+_MAX_CONNECTIONS: Final = 16
+
+
+def pack(*args: bytes | str | int) -> bytes:
+    """One command in RESP."""
+    parts = [b"*%d\r\n" % len(args)]
+    for arg in args:
+        data = arg if isinstance(arg, bytes) else str(arg).encode()
+        parts += (b"$%d\r\n" % len(data), data, b"\r\n")
+    return b"".join(parts)
+
+
+class Link:
+    """One connection. A failed or cancelled exchange closes it: answers could no longer be told apart."""
+
+    def __init__(self, connection: AbstractConnection, url: str) -> None:
+        self._connection = connection
+        self._url = url
+
+    @property
+    def alive(self) -> bool:
+        """Whether the other side has not hung up, as far as one can tell without asking."""
+        reader = self._connection._reader  # noqa: SLF001 - redis-py has no public, non-blocking way to ask
+        return self._connection.is_connected and reader is not None and not reader.at_eof()
+
+    async def connect(self, timeout: float) -> None:
+        """Connect and log in.
+
+        :raises Unreached: not within ``timeout`` seconds, or refused.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._connection.connect()  # type: ignore[no-untyped-call]
+        except TimeoutError:
+            await self.close()
+            raise Unreached(f"{self._url} did not answer within {timeout:g} s") from None
+        except driver.AuthenticationError as error:
+            await self.close()
+            raise Unreached(f"{self._url} refused the login: {error}") from error
+        except driver.ResponseError as error:
+            await self.close()
+            raise Unreached(str(refusal(error, self._url))) from error
+        except (driver.RedisError, OSError) as error:
+            await self.close()
+            raise Unreached(f"cannot connect to {self._url}: {error}") from error
+
+    async def exchange(self, data: bytes, replies: int, timeout: float) -> list[Any]:
+        """Send ``data`` and read ``replies`` answers; an error the server answered is one of them.
+
+        :raises AdapterError: the connection broke, or ``timeout`` seconds passed; what was sent may be done.
+        """
+        connection = self._connection
+        answers: list[Any] = []
+        try:
+            async with asyncio.timeout(timeout):
+                await connection.send_packed_command([data], check_health=False)
+                for _ in range(replies):
+                    try:
+                        answers.append(await connection.read_response())
+                    except driver.ResponseError as error:
+                        answers.append(error)
+        except TimeoutError:
+            await self.close()
+            raise AdapterError(f"{self._url} did not answer within {timeout:g} s") from None
+        except (driver.BusyLoadingError, driver.AuthenticationError) as error:
+            # redis-py takes these answers for a lost connection.
+            await self.close()
+            raise (AdapterError if answers else Refused)(str(refusal(error, self._url))) from error
+        except (driver.RedisError, OSError) as error:
+            await self.close()
+            raise AdapterError(f"lost the connection to {self._url}: {error}") from error
+        except BaseException:
+            await self.close()
+            raise
+        return answers
+
+    async def read(self) -> Any:
+        """The next thing the server says, however long that takes (subscriptions).
+
+        :raises AdapterError: the connection broke.
+        """
+        try:
+            return await self._connection.read_response()
+        except (driver.RedisError, OSError) as error:
+            await self.close()
+            raise AdapterError(f"lost the connection to {self._url}: {error}") from error
+
+    async def send(self, data: bytes) -> None:
+        """Send without waiting for an answer (subscriptions)."""
+        try:
+            await self._connection.send_packed_command([data], check_health=False)
+        except (driver.RedisError, OSError) as error:
+            await self.close()
+            raise AdapterError(f"lost the connection to {self._url}: {error}") from error
+
+    async def close(self) -> None:
+        with suppress(driver.RedisError, OSError):
+            await self._connection.disconnect(nowait=True)
+
+
+class Server:
+    """The server behind a URL, as one adapter uses it on one event loop."""
+
+    def __init__(self, url: str, options: AdapterOptions) -> None:
+        self.masked = mask(url)
+        self._connect_timeout = options.connect_timeout
+        self._kind, self._arguments, own = _parse(url)
+        self.timeout: float = own["timeout"]
+        self._slots = asyncio.Semaphore(own["max_connections"])
+        self._idle: list[Link] = []
+        self._lent: set[Link] = set()
+        self._opened = False
+        self._closed = False
+        self.identity: tuple[object, ...] | None = None
+        """Equal for two servers when they are one: same process, database and user. None when unknown."""
+
+    # life
+
+    async def open(self) -> None:
+        """Connect once, load the scripts and learn who the server is.
+
+        :raises AdapterError: unreachable or refused.
+        :raises ConfigurationError: a cluster node, or a server too old.
+        """
+        self._opened = True
+        loads = [("SCRIPT", "LOAD", script.text) for script in SCRIPTS.values()]
+        info, *loaded = await self._exchange([("INFO", "server"), *loads])
+        for answer in loaded:
+            self.raise_refusal(answer)
+        if isinstance(info, driver.ResponseError):  # INFO is not for every user; then nothing is joined
+            return
+        facts = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+        if facts.get("redis_mode") == "cluster":
+            await self.close()
+            raise ConfigurationError(
+                f"{self.masked} is a cluster node, which stem-redis does not support yet"
+            )
+        if int(facts["redis_version"].split(".")[0]) < 7:
+            await self.close()
+            raise ConfigurationError(
+                f"{self.masked} is version {facts['redis_version']}; stem-redis needs Redis 7 or Valkey"
+            )
+        arguments = self._arguments
+        self.identity = (facts["run_id"], int(arguments.get("db", 0)), arguments.get("username"))
+
+    async def close(self) -> None:
+        self._closed = True
+        links, self._idle = [*self._idle, *self._lent], []
+        self._lent.clear()
+        for link in links:
+            await link.close()
+
+    def check_open(self) -> None:
+        """:raises AdapterError: not opened yet, or closed."""
+        if self._closed:
+            raise AdapterError(f"the adapter for {self.masked} is closed")
+        if not self._opened:
+            raise AdapterError(f"the adapter for {self.masked} is not open: await open() first")
+
+    # requests
+
+    async def run(self, script: str, keys: Sequence[str] = (), *args: bytes | str | int) -> Any:
+        """Run a script once.
+
+        :raises AdapterError: it may have run; :exc:`Refused` and :exc:`Unreached`: it has not.
+        """
+        return (await self.run_all(SCRIPTS[script], [(keys, args)]))[0]
+
+    async def run_all(
+        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[bytes | str | int]]]
+    ) -> list[Any]:
+        """Run a script several times in one round trip.
+
+        :raises AdapterError: as :meth:`run`; :exc:`Refused` only when the first call was refused.
+        """
+        commands = [("EVALSHA", script.sha, len(keys), *keys, *args) for keys, args in calls]
+        answers = await self._exchange(commands)
+        if any(
+            isinstance(answer, driver.NoScriptError) for answer in answers
+        ):  # it restarted, or was flushed
+            lost = [n for n, answer in enumerate(answers) if isinstance(answer, driver.NoScriptError)]
+            again = [("EVAL", script.text, *commands[n][2:]) for n in lost]
+            for n, answer in zip(lost, await self._exchange(again), strict=True):
+                answers[n] = answer
+        for n, answer in enumerate(answers):
+            if isinstance(answer, driver.ResponseError):
+                error = refusal(answer, self.masked)
+                if n and isinstance(error, Refused):
+                    error = AdapterError(str(error))
+                raise error from answer
+        return answers
+
+    async def command(self, *args: bytes | str | int) -> Any:
+        """Run one command.
+
+        :raises AdapterError: as :meth:`run`.
+        """
+        (answer,) = await self._exchange([args])
+        self.raise_refusal(answer)
+        return answer
+
+    async def commands(self, commands: Sequence[Sequence[bytes | str | int]]) -> list[Any]:
+        """Run several commands in one round trip; an error the server answered stands in its place."""
+        return await self._exchange(commands)
+
+    def raise_refusal(self, answer: Any) -> None:
+        """Raise what the server answered, if it is an error."""
+        if isinstance(answer, driver.ResponseError):
+            raise refusal(answer, self.masked) from answer
+
+    async def _exchange(self, commands: Sequence[Sequence[bytes | str | int]]) -> list[Any]:
+        data = pack(*commands[0]) if len(commands) == 1 else b"".join(pack(*each) for each in commands)
+        async with self._slots:
+            link = await self._take()
+            answers = await link.exchange(data, len(commands), self.timeout)
+            if self._closed:
+                await link.close()
+            else:
+                self._idle.append(link)
+        return answers
+
+    async def _take(self) -> Link:
+        self.check_open()
+        while self._idle:
+            link = self._idle.pop()
+            if link.alive:
+                return link
+            await link.close()
+        return await self._connect()
+
+    async def _connect(self) -> Link:
+        connection = self._kind(
+            **self._arguments,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            socket_timeout=None,
+            socket_connect_timeout=self._connect_timeout,
+        )
+        link = Link(connection, self.masked)
+        await link.connect(self._connect_timeout)
+        return link
+
+    # connections of their own
+
+    async def lend(self) -> Link:
+        """A connection for somebody who blocks on it; outside the pool's bound. Give it back."""
+        link = await self._take()
+        self._lent.add(link)
+        return link
+
+    async def give_back(self, link: Link, *, reuse: bool = False) -> None:
+        """``reuse`` when no answer is outstanding on it."""
+        self._lent.discard(link)
+        if reuse and link.alive and not self._closed:
+            self._idle.append(link)
+        else:
+            await link.close()
+
+
+def _parse(url: str) -> tuple[type[AbstractConnection], dict[str, Any], dict[str, Any]]:
+    """redis-py's connection class and arguments for a URL, and this package's own options.
+
+    :raises ConfigurationError: an unknown or unreadable option, or no path of a unix socket.
+    """
+    try:
+        arguments: dict[str, Any] = dict(parse_url(url))
+    except ValueError as error:
+        raise ConfigurationError(f"{mask(url)!r} is not a Redis URL: {error}") from None
+    kind = arguments.pop("connection_class", Connection)
+    given = {name: arguments.pop(name) for name in _OWN_OPTIONS & arguments.keys()}
+    unknown = sorted(
+        arguments.keys()
+        - _DRIVER_OPTIONS
+        - {"host", "port", "path", "username", "password", "unix_socket_path"}
+    )
+    if unknown:
+        raise ConfigurationError(
+            f"{mask(url)!r} has the unknown option {unknown[0]!r}; there are "
+            f"{', '.join(sorted(_OWN_OPTIONS | _DRIVER_OPTIONS))}"
+        )
+    if url.startswith("unix:") and not arguments.get("path"):
+        raise ConfigurationError(f"{mask(url)!r} names no socket; write unix:///path/to/redis.sock?db=0")
+    try:
+        own = {
+            "timeout": float(given.get("timeout", _TIMEOUT)),
+            "max_connections": int(given.get("max_connections", _MAX_CONNECTIONS)),
+        }
+    except ValueError as error:
+        raise ConfigurationError(f"{mask(url)!r}: {error}") from None
+    if own["timeout"] <= 0 or own["max_connections"] < 1:
+        raise ConfigurationError(f"{mask(url)!r}: timeout and max_connections must be more than 0")
+    if kind is Connection or "host" in arguments:
+        arguments.setdefault("socket_keepalive", True)
+    return kind, arguments, own

@@ -1,0 +1,26 @@
+-- Moves the end of leases to now + lease. KEYS: roots. ARGV: lease ms, msgpack of rows {root's index, level,
+-- entry, count}. Answers now ms and '1' or '0' of each.
+local lease, rows, now, out = tonumber(ARGV[1]), cmsgpack.unpack(ARGV[2]), now_ms(), {}
+local streams = {}
+unblock(KEYS[1])
+look_up(KEYS, rows)
+for n, row in ipairs(rows) do
+  local stream = KEYS[row[1]] .. ':s' .. row[2]
+  if holds(stream, row[3], row[4]) then
+    streams[stream] = streams[stream] or { root = KEYS[row[1]] }
+    table.insert(streams[stream], row[3])
+    out[n] = 1
+  else
+    out[n] = 0
+  end
+end
+local ends = lease_ends(now, lease)
+for stream, list in pairs(streams) do
+  local head = redis.call('ZRANGE', list.root .. ':leases', 0, 0, 'WITHSCORES')[2]
+  lease_entries(stream, list, lease, false)
+  note_lease(list.root, ends)
+  if ends - now <= HORIZON and (not head or ends < tonumber(head)) then
+    ring(list.root)
+  end
+end
+return { now, table.concat(out) }

@@ -1,0 +1,177 @@
+-- Messages of a queue: added, scheduled, and the lease on them.
+
+local GROUP, OWNER = 'stem', 'w'
+local FOREVER = 315360000000 -- ms. A lease has ended when its entry was idle for so long.
+local GRID, MARGIN = 50, 5 -- ms, of R:leases
+local HORIZON = 5000 -- ms. Idle workers look at least so often, so later events need no bell.
+local BELL_LIFE, STREAM_LIFE, COUNTS_LIFE = 60000, 86400000, 2592000000
+
+local awake, tally = {}, {}
+
+local function count(root, what, n)
+  local key = root .. ':counts'
+  local of = tally[key]
+  if not of then
+    of = {}
+    tally[key] = of
+  end
+  of[what] = (of[what] or 0) + n
+end
+
+local function write_counts()
+  for key, of in pairs(tally) do
+    for what, n in pairs(of) do
+      redis.call('HINCRBY', key, what, n)
+    end
+  end
+end
+
+local function ring(root)
+  local bell = root .. ':bell'
+  if redis.call('EXISTS', bell) == 0 then
+    redis.call('RPUSH', bell, '1')
+    redis.call('PEXPIRE', bell, BELL_LIFE)
+  end
+end
+
+local function make_group(stream)
+  redis.pcall('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM') -- BUSYGROUP: it is there
+end
+
+local function add(root, level, id, sealed, counts)
+  local stream = root .. ':s' .. level
+  if not awake[stream] then
+    if redis.call('SADD', root .. ':levels', level) == 1 then
+      make_group(stream)
+      redis.call('PERSIST', stream)
+      redis.call('PERSIST', root .. ':counts')
+    end
+    awake[stream] = true
+  end
+  if counts then
+    redis.call('XADD', stream, '*', 'i', id, 'e', sealed, 'c', counts)
+  else
+    redis.call('XADD', stream, '*', 'i', id, 'e', sealed)
+  end
+end
+
+local function schedule(root, level, id, sealed, counts, due, now)
+  local key = root .. ':d'
+  local head = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+  local seq = redis.call('HINCRBY', root .. ':counts', 'seq', 1)
+  redis.call('ZADD', key, due, cmsgpack.pack({ seq, level, id, counts or '', sealed }))
+  if due - now <= HORIZON and (not head or due < tonumber(head)) then
+    ring(root)
+  end
+end
+
+local function add_or_schedule(root, level, id, sealed, counts, delay, now)
+  if delay > 0 then
+    schedule(root, level, id, sealed, counts, now + 1 + delay, now)
+  else
+    add(root, level, id, sealed, counts)
+    ring(root)
+  end
+end
+
+local function counts_of(generation, attempt, deliveries, once)
+  if generation + attempt + deliveries + once == 0 then
+    return nil
+  end
+  return generation .. ' ' .. attempt .. ' ' .. deliveries .. ' ' .. once
+end
+
+local function parse_counts(text)
+  if not text then
+    return 0, 0, 0, 0
+  end
+  local g, a, d, o = string.match(text, '^(%d+) (%d+) (%d+) (%d+)$')
+  return tonumber(g), tonumber(a), tonumber(d), tonumber(o)
+end
+
+-- A message as published: row is {root's index, level, id, size, once, due ms, delay ms}.
+local function publish(root, row, sealed, now)
+  local id, counts = row[3], nil
+  if row[5] == 1 then
+    if not redis.call('SET', root .. ':once:' .. id, '1', 'NX') then
+      return 0
+    end
+    counts = '0 0 0 1'
+  end
+  local due = row[6]
+  if row[7] > 0 then
+    due = math.max(due, now + 1 + row[7])
+  end
+  if due > now then
+    schedule(root, row[2], id, sealed, counts, due, now)
+  else
+    add(root, row[2], id, sealed, counts)
+    ring(root)
+  end
+  count(root, 'published', 1)
+  return 1
+end
+
+-- The id may be published again once_ttl from now.
+local function forget_once(root, id, once_ttl)
+  redis.call('PEXPIRE', root .. ':once:' .. id, once_ttl)
+end
+
+-- Call for each level that may have lost its last message.
+local function rest(root, level)
+  local stream = root .. ':s' .. level
+  if redis.call('XLEN', stream) > 0 then
+    return
+  end
+  redis.call('SREM', root .. ':levels', level)
+  redis.call('PEXPIRE', stream, STREAM_LIFE)
+  awake[stream] = nil
+  if redis.call('EXISTS', root .. ':levels') == 0 then
+    redis.call('DEL', root .. ':leases')
+  end
+end
+
+-- Call last, after write_counts.
+local function rest_counts(root)
+  if redis.call('EXISTS', root .. ':levels', root .. ':d') == 0 then
+    redis.call('PEXPIRE', root .. ':counts', COUNTS_LIFE)
+  end
+end
+
+local function lease_ends(now, lease)
+  return math.ceil((now + lease + 1 + MARGIN) / GRID) * GRID
+end
+
+local function note_lease(root, ends)
+  redis.call('ZADD', root .. ':leases', ends, ends)
+end
+
+local function lease_entries(stream, ids, lease, forced)
+  in_chunks(ids, function(first, last)
+    local args = { unpack(ids, first, last) }
+    local n = #args
+    args[n + 1], args[n + 2], args[n + 3] = 'IDLE', FOREVER - lease - 1, 'JUSTID'
+    if forced then -- not handed out before: makes the pending entry, with a delivery count of 1
+      args[n + 4], args[n + 5], args[n + 6] = 'FORCE', 'LASTID', ids[last]
+    end
+    redis.call('XCLAIM', stream, GROUP, OWNER, 0, unpack(args))
+  end)
+end
+
+-- The id of the last entry handed out, or nil where there is no such stream.
+local function last_handed_out(stream)
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  if groups.err then
+    return nil
+  end
+  if not groups[1] then
+    make_group(stream)
+    return '0-0'
+  end
+  local group = groups[1]
+  for at = 1, #group, 2 do
+    if group[at] == 'last-delivered-id' then
+      return group[at + 1]
+    end
+  end
+end
