@@ -52,8 +52,8 @@ class Subscription:
                 await self._link.send(pack("PING"))
                 continue
             asked = False
-            kind, channel, data = answer
-            if kind != b"pong":
+            if len(answer) == 3:  # else the answer to PING
+                kind, channel, data = answer
                 return kind.decode(), channel.decode(), data if isinstance(data, bytes) else b""
 
     async def close(self) -> None:

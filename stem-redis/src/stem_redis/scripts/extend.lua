@@ -1,5 +1,5 @@
 -- Moves the end of leases to now + lease. KEYS: roots. ARGV: lease ms, msgpack of rows {root's index, level,
--- entry, count}. Answers now ms and '1' or '0' of each.
+-- entry, count}. Answers '1' or '0' of each.
 local lease, rows, now, out = tonumber(ARGV[1]), cmsgpack.unpack(ARGV[2]), now_ms(), {}
 local streams = {}
 unblock(KEYS[1])
@@ -23,4 +23,4 @@ for stream, list in pairs(streams) do
     ring(list.root)
   end
 end
-return { now, table.concat(out) }
+return table.concat(out)
