@@ -38,6 +38,9 @@ MAX_FIELD: Final = 65_536
 
 _MAGIC: Final = b"STM\x01"
 _HEAD: Final = struct.Struct("!4sBI")
+_MAP_16: Final = 0xDE
+_FIXMAP: Final = 0x80
+_MOST_IN_FIXMAP: Final = 15
 _LARGE_FIELDS: Final = frozenset({"args", "on_success", "on_failure", "on_end"})
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Envelope).decode
@@ -174,7 +177,7 @@ def parse(inner: bytes) -> Envelope:
         _check_fields(inner)
         envelope = _decode(inner)
         _check(envelope)
-        same = _encode(envelope) == inner
+        same = _form(envelope) == inner
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError, DecodeError) as error:
         raise DecodeError(f"The message's content is not an envelope: {error}") from None
     if not same:
@@ -191,11 +194,19 @@ def _inner(envelope: Envelope) -> bytes:
         # Once through the decoder: a field given as int where a float is declared takes its one form.
         normal = _decode(_encode(envelope))
         _check(normal)
-        inner = _encode(normal)
+        inner = _form(normal)
         _check_fields(inner)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError, DecodeError) as error:
         raise EncodeError(f"Task {envelope.name!r} cannot be sealed: {error}") from None
     return inner
+
+
+def _form(envelope: Envelope) -> bytes:
+    """The one form of ``envelope``. Its encoder writes the map's head for all fields; the shortest one is due."""
+    data = _encode(envelope)
+    if data[0] == _MAP_16 and not data[1] and data[2] <= _MOST_IN_FIXMAP:
+        return bytes((_FIXMAP | data[2],)) + data[3:]
+    return data
 
 
 def _check(envelope: Envelope) -> None:
