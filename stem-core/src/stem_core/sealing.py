@@ -82,8 +82,8 @@ def seal(
 
 
 def pack(signatures: Sequence[SignatureBlock], inner: bytes) -> bytes:
-    """Signature blocks and inner bytes as sealed bytes."""
-    if not 1 <= len(signatures) <= MAX_SIGNATURES:
+    """Signature blocks and inner bytes as sealed bytes; without blocks they are unsigned."""
+    if len(signatures) > MAX_SIGNATURES:
         raise ValueError(f"{len(signatures)} signatures; a signer makes 1 or {MAX_SIGNATURES}")
     out = [_HEAD.pack(_MAGIC, len(signatures), len(inner))]
     for block in signatures:

@@ -13,6 +13,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from stem_core.errors import TaskFailed, TaskRevoked
+
 __all__ = [
     "PUBLISH_FAILED",
     "RANK_TERMINAL",
@@ -155,6 +157,19 @@ class TaskResult(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     @property
     def succeeded(self) -> bool:
         return self.state is TaskState.SUCCEEDED
+
+    def checked(self) -> TaskResult[T]:
+        """Itself, if it succeeded.
+
+        :raises TaskFailed: it failed.
+        :raises TaskRevoked: it was cancelled.
+        """
+        if self.succeeded:
+            return self
+        error = self.error or TaskError("", f"it is {self.state.value}")
+        if self.state is TaskState.CANCELLED:
+            raise TaskRevoked(f"Task {self.id} was cancelled: {error.message}")
+        raise TaskFailed(self.id, error.type, error.message, error.traceback)
 
 
 class StatusQuery(msgspec.Struct, frozen=True, kw_only=True):
