@@ -8,12 +8,14 @@ asked of the workers themselves.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, Protocol
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, Literal
 
 from stem_core.envelope import new_id
 from stem_core.errors import DecodeError, UnsupportedCapability
+from stem_core.handles import Runs
 from stem_core.options import check_name
 from stem_core.ports.backend import Backend
 from stem_core.shared import commands
@@ -22,56 +24,59 @@ from stem_core.shared.heartbeats import Heartbeat, Heartbeats
 from stem_core.shared.pauses import Pause, Pauses
 from stem_core.wiring import Wiring
 
-__all__ = ["Control"]
+__all__ = ["Control", "tell_revoked"]
 
 #: Seconds to wait for replies when it is not known how many there will be.
 PATIENCE: Final = 1.0
-
-
-class Commander(Protocol):
-    """The part of a producer that control needs."""
-
-    @property
-    def wiring(self) -> Wiring: ...
-    async def open(self) -> None: ...
+#: Seconds until a command is said again; three times longer each time.
+FIRST_AGAIN: Final = 0.1
 
 
 class Control:
     """Commands to workers. Without ``workers`` a command is for all of them."""
 
-    def __init__(self, stem: Commander) -> None:
+    def __init__(self, stem: Runs) -> None:
         self._stem = stem
 
     async def workers(self) -> list[Heartbeat]:
         """The workers that said within the last half minute that they live."""
-        return await Heartbeats(await self._state()).alive()
+        return await self._stem.run(lambda wiring: Heartbeats(_state(wiring)).alive())
 
     async def ping(self, *, workers: Sequence[str] = (), timeout: float = 5.0) -> list[Reply]:
         """One reply of each worker that hears it within ``timeout`` seconds."""
-        return await self._ask("ping", workers, {}, timeout)
+        return await self._stem.run(lambda wiring: _ask(wiring, _command("ping", workers), timeout))
 
     async def inspect(self, *, workers: Sequence[str] = (), timeout: float = 5.0) -> list[Reply]:
         """What each worker is running: ``{"queues", "paused", "running": [{"id", "name", "attempt", "seconds"}]}``."""
-        return await self._ask("inspect", workers, {}, timeout)
+        return await self._stem.run(lambda wiring: _ask(wiring, _command("inspect", workers), timeout))
 
     async def stats(self, *, workers: Sequence[str] = (), timeout: float = 5.0) -> list[Reply]:
         """Each worker's counters since its start."""
-        return await self._ask("stats", workers, {}, timeout)
+        return await self._stem.run(lambda wiring: _ask(wiring, _command("stats", workers), timeout))
 
     async def pause(self, queue: str, *, reason: str = "") -> None:
         """Stop handing out ``queue``, until it is resumed; running tasks finish."""
-        await Pauses(await self._state()).pause(check_name(queue, "queue"), reason)
-        await self._tell("pause", (), {"queue": queue})
+        check_name(queue, "queue")
+
+        async def work(wiring: Wiring) -> None:
+            await Pauses(_state(wiring)).pause(queue, reason)
+            await tell(wiring, _command("pause", queue=queue))
+
+        await self._stem.run(work)
 
     async def resume(self, queue: str) -> bool:
         """Hand out ``queue`` again; whether it was paused."""
-        was = await Pauses(await self._state()).resume(queue)
-        await self._tell("resume", (), {"queue": queue})
-        return was
+
+        async def work(wiring: Wiring) -> bool:
+            was = await Pauses(_state(wiring)).resume(queue)
+            await tell(wiring, _command("resume", queue=queue))
+            return was
+
+        return await self._stem.run(work)
 
     async def paused(self) -> dict[str, Pause]:
         """Every paused queue, with the reason."""
-        return await Pauses(await self._state()).paused()
+        return await self._stem.run(lambda wiring: Pauses(_state(wiring)).paused())
 
     async def shutdown(
         self,
@@ -83,83 +88,77 @@ class Control:
         """Stop workers. Warm: drain without limit; soft: drain for ``drain_timeout``; hard: give all back at once."""
         if mode not in ("warm", "soft", "hard"):
             raise ValueError(f"mode={mode!r} is not 'warm', 'soft' or 'hard'")
-        return await self._ask("shutdown", workers, {"mode": mode}, timeout)
+        command = _command("shutdown", workers, mode=mode)
+        return await self._stem.run(lambda wiring: _ask(wiring, command, timeout))
 
-    async def revoked(self, ids: Sequence[str], *, terminate: bool = False) -> None:
-        """Make running workers look at revocations that were just written."""
-        await self._tell("revoke", (), {"ids": list(ids), "terminate": terminate})
 
-    async def _state(self) -> Backend:
-        await self._stem.open()
-        backend = self._stem.wiring.backend
-        if backend is None or not backend.capabilities.state:
-            raise UnsupportedCapability(
-                "Remote control keeps pauses and heartbeats in the backend's state, and this Stem's backend "
-                f"({'none' if backend is None else type(backend).__name__}) has none; configure one that declares it"
-            )
-        return backend
+async def tell(wiring: Wiring, command: Command) -> None:
+    """Broadcast a command, where the broker can; what it asks is in the state all the same."""
+    if wiring.broker.capabilities.broadcast:
+        await wiring.broker.broadcast(CHANNEL, _sealed(wiring, command))
 
-    async def _tell(self, kind: Kind, workers: Sequence[str], arguments: Mapping[str, Any]) -> Command:
-        """Broadcast a command, where the broker can; what it asks is in the state all the same."""
-        await self._stem.open()
-        wiring = self._stem.wiring
-        command = Command(
-            id=new_id(), kind=kind, sent_at=time.time(), workers=tuple(workers), arguments=arguments
+
+async def tell_revoked(wiring: Wiring, ids: Sequence[str]) -> None:
+    """Make running workers look at revocations that were just written."""
+    await tell(wiring, _command("revoke", ids=list(ids)))
+
+
+def _command(kind: Kind, workers: Sequence[str] = (), **arguments: Any) -> Command:
+    return Command(id=new_id(), kind=kind, sent_at=time.time(), workers=tuple(workers), arguments=arguments)
+
+
+def _sealed(wiring: Wiring, command: Command) -> bytes:
+    return commands.seal(command, namespace=wiring.namespace, signer=wiring.signer)
+
+
+def _state(wiring: Wiring) -> Backend:
+    backend = wiring.backend
+    if backend is None or not backend.capabilities.state:
+        raise UnsupportedCapability(
+            "Remote control keeps pauses and heartbeats in the backend's state, and this Stem's backend "
+            f"({'none' if backend is None else type(backend).__name__}) has none; configure one that declares it"
         )
-        if wiring.broker.capabilities.broadcast:
-            await wiring.broker.broadcast(CHANNEL, self._sealed(command))
-        return command
+    return backend
 
-    async def _ask(
-        self, kind: Kind, workers: Sequence[str], arguments: Mapping[str, Any], timeout: float
-    ) -> list[Reply]:
-        await self._stem.open()
-        wiring = self._stem.wiring
-        if not wiring.broker.capabilities.broadcast:
-            raise UnsupportedCapability(
-                f"{kind!r} is sent by broadcast, and {type(wiring.broker).__name__} does not declare it; "
-                "control.workers() reads the heartbeats"
-            )
-        expected = set(workers) or {each.id for each in await self._alive()}
-        command = Command(
-            id=new_id(), kind=kind, sent_at=time.time(), workers=tuple(workers), arguments=arguments
+
+async def _ask(wiring: Wiring, command: Command, timeout: float) -> list[Reply]:
+    broker, backend = wiring.broker, wiring.backend
+    if not broker.capabilities.broadcast:
+        raise UnsupportedCapability(
+            f"{command.kind!r} is sent by broadcast, and {type(broker).__name__} does not declare it; "
+            "control.workers() reads the heartbeats"
         )
-        replies: dict[str, Reply] = {}
-        stream = wiring.broker.subscribe([reply_channel(command.id)])
-        listening = asyncio.ensure_future(self._listen(stream, replies, expected))
-        try:
-            # Subscribed from the first __anext__ on: let it start before the command goes out.
-            await asyncio.sleep(0)
-            deadline = time.monotonic() + (timeout if expected else min(timeout, PATIENCE))
-            again = 0.05
-            while not listening.done() and (left := deadline - time.monotonic()) > 0:
-                await wiring.broker.broadcast(CHANNEL, self._sealed(command))
-                await asyncio.wait([listening], timeout=min(left, again))
-                again *= 4  # a worker answers a command once, however often it hears it
-        finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
-        return sorted(replies.values(), key=lambda each: each.worker)
+    expected = set(command.workers)
+    if not expected and backend is not None and backend.capabilities.state:
+        expected = {each.id for each in await Heartbeats(backend).alive()}
+    replies: dict[str, Reply] = {}
+    stream = broker.subscribe([reply_channel(command.id)])
+    listening = asyncio.ensure_future(_listen(stream, replies, expected))
+    data = _sealed(wiring, command)
+    deadline = time.monotonic() + (timeout if expected else min(timeout, PATIENCE))
+    again = FIRST_AGAIN
+    try:
+        while not listening.done() and (left := deadline - time.monotonic()) > 0:
+            # Said again now and then: our own subscription may have begun after the first reply. A worker
+            # obeys a command once, and answers it as often as it hears it.
+            await broker.broadcast(CHANNEL, data)
+            await asyncio.wait([listening], timeout=min(left, again))
+            again *= 3
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+    return sorted(replies.values(), key=lambda each: each.worker)
 
-    async def _listen(self, stream: Any, replies: dict[str, Reply], expected: set[str]) -> None:
-        try:
-            async for _, data in stream:
-                try:
-                    reply = commands.open_reply(data)
-                except DecodeError:
-                    continue
-                replies[reply.worker] = reply
-                if expected and expected <= replies.keys():
-                    return
-        finally:
-            await stream.aclose()
 
-    async def _alive(self) -> list[Heartbeat]:
-        backend = self._stem.wiring.backend
-        if backend is None or not backend.capabilities.state:
-            return []
-        return await Heartbeats(backend).alive()
-
-    def _sealed(self, command: Command) -> bytes:
-        wiring = self._stem.wiring
-        return commands.seal(command, namespace=wiring.namespace, signer=wiring.signer)
+async def _listen(
+    stream: AsyncIterator[tuple[str, bytes]], replies: dict[str, Reply], expected: set[str]
+) -> None:
+    async with contextlib.aclosing(stream):  # type: ignore[type-var]
+        async for _, data in stream:
+            try:
+                reply = commands.open_reply(data)
+            except DecodeError:
+                continue
+            replies[reply.worker] = reply
+            if expected and expected <= replies.keys():
+                return

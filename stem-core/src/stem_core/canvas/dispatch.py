@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
-from stem_core.errors import StemError, TaskTimeout
-from stem_core.handles import TaskHandle
+from stem_core.errors import ConfigurationError, StemError, TaskTimeout
+from stem_core.handles import Runs, TaskHandle, result_of
 from stem_core.ports.backend import Backend
 from stem_core.status import TaskResult, TaskState, TaskStatus
+from stem_core.wiring import Wiring
 
 __all__ = ["BatchStatus", "GraphHandle", "GroupHandle"]
 
@@ -30,10 +32,9 @@ class Submitter(Protocol):
     """What handles need of the canvas that made them."""
 
     @property
-    def backend(self) -> Backend: ...
+    def runs(self) -> Runs: ...
     async def cancel(self, id: str, *, reason: str = ...) -> int: ...
     async def inspect_batch(self, id: str) -> BatchStatus: ...
-    def decode(self, status: TaskStatus, result_type: Any) -> TaskResult[Any]: ...
 
 
 class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,12 +105,13 @@ class GroupHandle(Generic[R]):
         deadline = None if timeout is None else time.monotonic() + timeout
         pending = dict.fromkeys(self.members)
         while pending:
-            done = await self._finished(list(pending))
-            for status in done:
-                del pending[status.id]
-                yield self._canvas.decode(status, self._types.get(status.id, Any))
+            done = await self._canvas.runs.run(partial(self._finished, list(pending)))
+            for each in done:
+                del pending[each.id]
+                yield each
             if pending and not done:
-                await self._wait(list(pending)[:WATCHED], self._patience(deadline, len(pending)))
+                patience = self._patience(deadline, len(pending))
+                await self._canvas.runs.run(partial(_wait, list(pending)[:WATCHED], patience))
 
     async def result(self, timeout: float | None = None) -> list[R]:
         """All results in the body's order.
@@ -131,26 +133,14 @@ class GroupHandle(Generic[R]):
         """Cancel what has not ended; answers how many tasks were recorded ``cancelled``."""
         return await self._canvas.cancel(self.id, reason=reason)
 
-    async def _finished(self, ids: Sequence[str]) -> list[TaskStatus]:
+    async def _finished(self, ids: Sequence[str], wiring: Wiring) -> list[TaskResult[R]]:
+        backend = backend_of(wiring)
         for start in range(0, len(ids), CHUNK):
-            statuses = await self._canvas.backend.fetch(ids[start : start + CHUNK])
+            statuses = await backend.fetch(ids[start : start + CHUNK])
             done = [each for each in statuses if each is not None and each.terminal]
             if done:
-                return done
+                return [result_of(wiring, each, self._types.get(each.id, Any)) for each in done]
         return []
-
-    async def _wait(self, ids: Sequence[str], patience: float) -> None:
-        """Until one of ``ids`` is terminal, or the patience is over."""
-        waits = [asyncio.ensure_future(self._canvas.backend.wait(id, patience)) for id in ids]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            ended = await asyncio.gather(*waits, return_exceptions=True)
-        for each in ended:
-            if isinstance(each, StemError):
-                raise each
 
     def _patience(self, deadline: float | None, pending: int) -> float:
         most = LOOK_EVERY if pending > WATCHED else 60.0
@@ -162,6 +152,35 @@ class GroupHandle(Generic[R]):
                 f"{pending} of {len(self.members)} members of {self.id} have not finished in time"
             )
         return min(left, most)
+
+
+async def _wait(ids: Sequence[str], patience: float, wiring: Wiring) -> None:
+    """Until one of ``ids`` is terminal, or the patience is over."""
+    backend = backend_of(wiring)
+    waits = [asyncio.ensure_future(backend.wait(id, patience)) for id in ids]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        ended = await asyncio.gather(*waits, return_exceptions=True)
+    for each in ended:
+        if isinstance(each, StemError):
+            raise each
+
+
+def backend_of(wiring: Wiring) -> Backend:
+    """The backend, which canvas needs for its groups.
+
+    :raises ConfigurationError: there is none, or it keeps no groups.
+    """
+    backend = wiring.backend
+    if backend is None or not backend.capabilities.groups:
+        raise ConfigurationError(
+            "Canvas counts its tasks in the backend's groups, and this Stem has no backend that declares them; give "
+            "it one: Stem(..., backend='redis://...')"
+        )
+    return backend
 
 
 def batch_status(id: str, members: Sequence[str], states: Mapping[str, TaskState]) -> BatchStatus:
