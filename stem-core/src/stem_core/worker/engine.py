@@ -1,0 +1,329 @@
+"""The parts of a worker, put together for one run on one loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import sys
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stem_core.clock import Clock
+from stem_core.envelope import DeadLetter, Delivery, Release, Retry
+from stem_core.errors import StemError
+from stem_core.names import DeadReason
+from stem_core.worker import outcome
+from stem_core.worker.announcing import Announcer
+from stem_core.worker.builtin_tasks import built_in_tasks
+from stem_core.worker.consumer import Consumer
+from stem_core.worker.controls import SharedControls, WorkerControls
+from stem_core.worker.failures import error_of
+from stem_core.worker.finishing import Finisher
+from stem_core.worker.handlers import Handlers
+from stem_core.worker.intake import Intake
+from stem_core.worker.leases import LeaseKeeper
+from stem_core.worker.outcome import Failed, Finish
+from stem_core.worker.pool import Pool
+from stem_core.worker.processes import ProcessExecutor
+from stem_core.worker.queues import QueuePlan
+from stem_core.worker.run import Run, Stop
+from stem_core.worker.settings import WorkerSettings
+from stem_core.worker.stats import WorkerStats
+from stem_core.worker.story import Story
+from stem_core.worker.threads import ThreadExecutor
+from stem_core.worker.watchdog import LoopWatchdog
+
+if TYPE_CHECKING:
+    from stem_core.producer import Stem
+
+__all__ = ["Engine"]
+
+_log = logging.getLogger("stem.worker")
+#: Seconds cancelled handlers have to clean up, after the drain.
+_CLEANUP = 1.0
+
+
+class Engine:
+    """Made on the loop it runs on, runs once."""
+
+    def __init__(
+        self,
+        stem: Stem,
+        settings: WorkerSettings,
+        stats: WorkerStats,
+        state: dict[str, Any],
+        clock: Clock | None,
+    ) -> None:
+        wiring = stem.wiring
+        self._wiring = wiring
+        self._settings = settings
+        self._stats = stats
+        self._clock = clock or wiring.clock
+        self._stop_asked = asyncio.Event()
+        self._hurry = asyncio.Event()
+        #: Own retries and releases with a delay: id -> local time they are due. Kept while emptying queues.
+        self._own_delays: dict[str, float] | None = None
+        self._runs = 0
+        self.plan = QueuePlan(settings.queues, settings.queue_order, settings.weights)
+        self._leases = LeaseKeeper(wiring.broker, settings.lease, self._lost)
+        self._announcer = Announcer(wiring.backend)
+        self._threads = ThreadExecutor(settings.threads)
+        handlers = Handlers(stem.tasks, built_in_tasks(stem, wiring), wiring.encoders)
+        shared = SharedControls(stem, wiring, self._leases, asyncio.get_running_loop())
+        self._processes = ProcessExecutor(wiring, settings, shared)
+        self._finisher = Finisher(
+            wiring.broker,
+            wiring.backend,
+            wiring.committer,
+            still_wanted=self._still_wanted,
+            on_stored=self._stored,
+            on_dropped=self._dropped,
+            on_refused=self._refused,
+            on_error=self._finish_failed,
+            expects_more=lambda: self._pool.running > 0,
+            linger=settings.linger,
+            batch=settings.batch,
+        )
+        self._story = Story(
+            wiring,
+            threads=self._threads,
+            processes=self._processes,
+            controls=lambda run: WorkerControls(run, shared),
+            state=state,
+            clock=self._clock,
+            announce=self._announcer.begun,
+        )
+        self._pool = Pool(
+            self._story,
+            self._finisher,
+            concurrency=settings.concurrency,
+            prefetch=settings.prefetch,
+            ended=self._ended,
+        )
+        self._intake = Intake(wiring, handlers, settings, self._leases, self._clock, self._finisher.add)
+        self._consumer = Consumer(
+            wiring.broker,
+            self._intake,
+            self._pool,
+            self.plan,
+            settings,
+            stats,
+            give_back=self._give_back,
+            on_empty=self._kick,
+        )
+        self._watchdog = LoopWatchdog(settings.longest_block, self._blocked)
+        self._looked_empty = asyncio.Event()
+        self._observed = bool(wiring.hooks("stem_task_received"))
+
+    def gauges(self) -> dict[str, int]:
+        """What is going on right now."""
+        return {"running": self._pool.running, "held": len(self._leases)}
+
+    def healthy(self) -> bool:
+        """See ``Worker.healthy``."""
+        return (self._stop_asked.is_set() or self._consumer.healthy()) and self._watchdog.late == 0.0
+
+    def stop(self, *, hurry: bool) -> None:
+        """See ``Worker.stop``."""
+        self._stop_asked.set()
+        if hurry:
+            self._hurry.set()
+
+    async def run(self, *, until_empty: bool) -> None:
+        """Work until stopped, then drain."""
+        if until_empty:
+            self._own_delays = {}
+            self._consumer.wait = min(self._settings.wait, 0.05)
+        self._watchdog.start()
+        helpers = [_start(self._leases.run()), _start(self._finisher.run()), _start(self._announcer.run())]
+        if until_empty:
+            helpers.append(_start(self._stop_when_empty()))
+        consuming = _start(self._consumer.run())
+        try:
+            await self._until_stopped(consuming, helpers)
+            await self._drain(consuming)
+        finally:
+            for each in (consuming, *helpers):
+                each.cancel()
+            await asyncio.gather(consuming, *helpers, return_exceptions=True)
+            self._watchdog.stop()
+            self._threads.close()
+            await self._processes.close()
+
+    async def _until_stopped(
+        self, consuming: asyncio.Task[None], helpers: Sequence[asyncio.Task[None]]
+    ) -> None:
+        stopping = asyncio.ensure_future(self._stop_asked.wait())
+        try:
+            await asyncio.wait((stopping, consuming, *helpers), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        for each in (consuming, *helpers):
+            if each.done() and not each.cancelled() and (error := each.exception()) is not None:
+                raise error
+
+    async def _drain(self, consuming: asyncio.Task[None]) -> None:
+        self._stop_asked.set()
+        self._consumer.stop()
+        self._pool.give_back_waiting()
+        await asyncio.wait((consuming,), timeout=self._settings.drain_timeout)
+        await self._all_over(self._settings.drain_timeout)
+        if not self._pool.empty:
+            _log.warning(
+                "%d tasks did not end in time: they are cancelled and given back", self._pool.running
+            )
+            self._pool.cut_all(Stop.SHUTDOWN)
+            self._hurry.clear()
+            await self._all_over(_CLEANUP)
+        for run in list(self._leases.held):  # handlers that nothing can stop
+            if not run.finishing:
+                self._finisher.add(outcome.given_back(run.delivery))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLEANUP):
+                await self._finisher.drained()
+
+    async def _all_over(self, most: float) -> None:
+        """Wait until nothing runs and everything is stored, for ``most`` seconds or until it is to hurry."""
+
+        async def over() -> None:
+            await self._pool.drained()
+            await self._finisher.drained()
+
+        done, hurry = _start(over()), asyncio.ensure_future(self._hurry.wait())
+        try:
+            await asyncio.wait((done, hurry), timeout=most, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in (done, hurry):
+                each.cancel()
+
+    # What the parts tell each other
+
+    def _ended(self, run: Run, finish: Finish | None) -> None:
+        self._runs += 1
+        if finish is None:
+            if not run.finishing:
+                self._leases.release(run.receipt)
+            return
+        run.finishing = True
+        self._finisher.add(finish)
+        if self._settings.max_tasks is not None and self._runs >= self._settings.max_tasks:
+            self._recycle(f"{self._runs} tasks")
+        elif (
+            self._settings.max_memory is not None
+            and self._runs % 50 == 0
+            and resident() > self._settings.max_memory
+        ):
+            self._recycle(f"{resident()} bytes of memory")
+
+    def _recycle(self, why: str) -> None:
+        if not self._stop_asked.is_set():
+            _log.info("Stopping after %s", why)
+            self._stop_asked.set()
+
+    def _stored(self, finish: Finish) -> None:
+        delivery, stats = finish.delivery, self._stats
+        self._leases.release(delivery.receipt)
+        action = finish.settlement.action if finish.settlement is not None else None
+        if self._own_delays is not None:
+            if isinstance(action, Retry | Release):
+                self._own_delays[delivery.message.id] = time.monotonic() + action.delay
+            else:
+                self._own_delays.pop(delivery.message.id, None)
+        event = finish.event
+        if event is not None:
+            hook, given = event.hook, event.arguments
+            if hook == "stem_task_succeeded":
+                stats.succeeded += 1
+                stats.seconds += given["seconds"]
+            elif hook == "stem_task_failed":
+                stats.failed += 1
+            elif hook == "stem_task_retried":
+                stats.retried += 1
+            else:
+                stats.cancelled += 1
+            if self._wiring.hooks(hook):
+                self._wiring.emit(hook, envelope=finish.envelope, **given)
+        elif isinstance(action, Release):
+            stats.given_back += 1
+        elif finish.envelope is not None:
+            stats.already_done += 1
+        if isinstance(action, DeadLetter):
+            stats.dead_lettered += 1
+            if action.reason == DeadReason.SIGNATURE_INVALID:
+                stats.signature_invalid += 1
+            message = delivery.message
+            self._wiring.emit(
+                "stem_task_dead_lettered", id=message.id, queue=message.queue, reason=str(action.reason)
+            )
+
+    def _dropped(self, finish: Finish) -> None:
+        if self._leases.holds(finish.delivery.receipt):
+            self._leases.release(finish.delivery.receipt)
+            if finish.settlement is not None:
+                self._stats.leases_lost += 1
+
+    def _lost(self, run: Run) -> None:
+        self._stats.leases_lost += 1
+
+    def _still_wanted(self, finish: Finish) -> bool:
+        return finish.settlement is None or self._leases.holds(finish.delivery.receipt)
+
+    def _refused(self, finish: Finish, error: StemError) -> Finish:
+        if finish.envelope is None:
+            raise AssertionError("only a result can be too large, and it has an envelope")
+        end = Failed(error_of(error), DeadReason.REJECTED)
+        now = datetime.fromtimestamp(self._clock.time(), UTC)
+        started_at = finish.update.started_at if finish.update is not None else None
+        return outcome.failed(finish.envelope, finish.delivery, end, started_at=started_at, now=now)
+
+    def _finish_failed(self) -> None:
+        self._stats.finish_errors += 1
+
+    def _blocked(self) -> None:
+        self._stats.blocked_loop += 1
+
+    def _give_back(self, deliveries: Sequence[Delivery]) -> None:
+        for each in deliveries:
+            self._finisher.add(outcome.given_back(each))
+
+    def _kick(self) -> None:
+        self._looked_empty.set()
+
+    async def _stop_when_empty(self) -> None:
+        while not self._stop_asked.is_set():
+            await self._looked_empty.wait()
+            self._looked_empty.clear()
+            if self._pool.empty and self._finisher.idle and await self._nothing_left():
+                self._stop_asked.set()
+
+    async def _nothing_left(self) -> bool:
+        now = time.monotonic()
+        own = self._own_delays or {}
+        for id, due in list(own.items()):
+            if due < now - 1.0:  # it has come and gone, or another worker has it
+                del own[id]
+        if own:
+            return False
+        try:
+            stats = [await self._wiring.broker.stats(queue) for queue in self._settings.queues]
+        except (StemError, OSError):
+            return False
+        return not any(each.ready or each.leased for each in stats)
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    try:
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    return asyncio.get_running_loop().create_task(work)

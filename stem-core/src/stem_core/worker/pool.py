@@ -1,0 +1,160 @@
+"""The runs in flight: as many at once as there are slots, the rest claimed and waiting.
+
+From its third hand-out on, a message is a *suspect*: it may be what killed the workers that had it. A suspect
+runs alone in its process until it is settled. Everything else claimed here and not started is given back first,
+so that nothing innocent is charged when it kills this one too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from stem_core.worker import outcome
+from stem_core.worker.finishing import Finisher
+from stem_core.worker.outcome import Finish
+from stem_core.worker.run import Run, Stop
+from stem_core.worker.story import Story
+
+__all__ = ["SUSPECT_FROM", "Pool"]
+
+SUSPECT_FROM: Final = 3
+
+
+class Pool:
+    """Starts runs, and hands their ends to the finisher."""
+
+    def __init__(
+        self,
+        story: Story,
+        finisher: Finisher,
+        *,
+        concurrency: int,
+        prefetch: int,
+        ended: Callable[[Run, Finish | None], None],
+    ) -> None:
+        """:param ended: called with each run and what is to be stored of it."""
+        self._story = story
+        self._finisher = finisher
+        self._concurrency = concurrency
+        self._prefetch = prefetch
+        self._ended = ended
+        self._waiting: deque[Run] = deque()
+        self._running: set[Run] = set()
+        self._changed = asyncio.Event()
+        self._closed = False
+        self._limit = concurrency + prefetch
+        #: What may be claimed at once; 1 after a suspect was met, and doubled by every innocent batch.
+        self._claim = self._limit
+
+    @property
+    def running(self) -> int:
+        """How many are in a handler, or about to be."""
+        return len(self._running)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing claimed is waiting or running."""
+        return not self._running and not self._waiting
+
+    @property
+    def room(self) -> int:
+        """How many more may be claimed now."""
+        return min(self._limit - len(self._running) - len(self._waiting), self._claim)
+
+    async def wait_for_room(self, most_unstored: int) -> int:
+        """Wait until something may be claimed; how much."""
+        while not self._closed and (self.room <= 0 or len(self._finisher) > most_unstored):
+            await self._change()
+        return self.room
+
+    async def start(self, runs: Sequence[Run]) -> None:
+        """Start them, or let them wait for a slot. A suspect among them runs alone, before this returns."""
+        suspect = next((run for run in runs if is_suspect(run)), None)
+        if suspect is not None and (len(self._running) or len(runs) > 1 or self._waiting):
+            for run in (*self._waiting, *(run for run in runs if run is not suspect)):
+                self._finisher.add(outcome.given_back(run.delivery))
+            self._waiting.clear()
+        if suspect is not None:
+            self._claim = 1
+            await self._alone(suspect)
+            return
+        self._claim = min(self._claim * 2, self._limit)
+        for run in runs:
+            if len(self._running) < self._concurrency:
+                self._launch(run)
+            else:
+                self._waiting.append(run)
+
+    def give_back_waiting(self) -> None:
+        """Give back what has not started, refunded, and start nothing more."""
+        self._closed = True
+        for run in self._waiting:
+            self._finisher.add(outcome.given_back(run.delivery))
+        self._waiting.clear()
+        for run in list(self._running):
+            if run.started is None:
+                run.cut(Stop.SHUTDOWN)
+        self._changed.set()
+
+    def cut_all(self, stop: Stop) -> None:
+        """Cut short everything that runs."""
+        for run in list(self._running):
+            run.cut(stop)
+
+    async def drained(self) -> None:
+        """Wait until nothing runs."""
+        while not self.empty:
+            await self._change()
+
+    def kick(self) -> None:
+        """Let those who wait look again."""
+        self._changed.set()
+
+    async def _alone(self, suspect: Run) -> None:
+        while not (self._closed or (self.empty and self._finisher.idle)):
+            await self._change(0.05)
+        if self._closed:
+            self._finisher.add(outcome.given_back(suspect.delivery))
+            return
+        self._launch(suspect)
+        while not (self.empty and self._finisher.idle):
+            await self._change(0.05)
+
+    def _launch(self, run: Run) -> None:
+        self._running.add(run)
+        run.execution = asyncio.get_running_loop().create_task(self._live(run))
+
+    async def _live(self, run: Run) -> None:
+        finish: Finish | None = None
+        try:
+            finish = await self._story.tell(run)
+        finally:
+            run.ended = True
+            self._running.discard(run)
+            self._ended(run, finish)
+            if self._waiting and not self._closed:
+                self._launch(self._waiting.popleft())
+            self._changed.set()
+
+    async def _change(self, most: float | None = None) -> None:
+        self._changed.clear()
+        if most is None:
+            await self._changed.wait()
+            return
+        try:
+            async with asyncio.timeout(most):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+
+def is_suspect(run: Run) -> bool:
+    """Whether it may have killed those who had it, and would kill its neighbours here.
+
+    A task in a process of its own can only kill that one.
+    """
+    handler = run.handler
+    return run.delivery.deliveries >= SUSPECT_FROM and (handler is None or handler.isolation != "process")

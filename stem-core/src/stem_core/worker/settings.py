@@ -1,0 +1,56 @@
+"""How a worker works: its arguments, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["WorkerSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """Durations in seconds. See ``Worker`` for what each means."""
+
+    queues: tuple[str, ...] = ("default",)
+    weights: tuple[int, ...] = ()
+    queue_order: Literal["rotate", "strict"] = "rotate"
+    concurrency: int = 100
+    threads: int = 8
+    processes: int = 2
+    lease: float = 30.0
+    prefetch: int = 0
+    max_deliveries: int = 5
+    drain_timeout: float = 25.0
+    unknown_task_grace: float = 60.0
+    wait: float = 2.0
+    linger: float = 0.002
+    batch: int = 500
+    max_tasks: int | None = None
+    max_memory: int | None = None
+    max_tasks_per_child: int | None = None
+    block_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.queues:
+            raise ValueError("queues is empty; name at least one")
+        for name in ("concurrency", "threads", "processes", "max_deliveries", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name in ("lease", "wait"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}={getattr(self, name)} is not a duration longer than 0 seconds")
+        for name in ("prefetch", "drain_timeout", "unknown_task_grace", "linger"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} is negative")
+        for name in ("max_tasks", "max_memory", "max_tasks_per_child"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+        if self.weights and (len(self.weights) != len(self.queues) or min(self.weights) < 1):
+            raise ValueError(f"weights={self.weights} must give every queue a weight of at least 1")
+
+    @property
+    def longest_block(self) -> float:
+        """Seconds the event loop may stand still before the culprit is logged: half a lease, at most 5."""
+        return self.block_limit or min(self.lease / 2, 5.0)

@@ -1,0 +1,319 @@
+"""The story of one run: its input is fetched, its arguments decoded, the handler called, its end decided.
+
+Each run is one asyncio task, so that it has its own ``contextvars`` and can be cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from stem_core.clock import Clock
+from stem_core.context import Controls, RetryTask, TaskContext, enter_task
+from stem_core.envelope import Ack, Envelope, Settlement
+from stem_core.errors import DecodeError, SoftTimeLimitExceeded
+from stem_core.names import DeadReason
+from stem_core.retry import Again, RetryRequest, class_names, decide
+from stem_core.status import TaskError
+from stem_core.worker import inputs, outcome
+from stem_core.worker.failures import HARD_LIMIT, error_of
+from stem_core.worker.handlers import Handler
+from stem_core.worker.limits import Interruptible, soft_limit_error
+from stem_core.worker.outcome import Cancelled, Failed, Finish, Retried, Succeeded
+from stem_core.worker.payloads import decode_arguments, encode_result, keeps_result
+from stem_core.worker.run import Run, Stop
+from stem_core.worker.threads import ThreadExecutor
+
+__all__ = ["Story"]
+
+_log = logging.getLogger("stem.worker")
+
+
+class ProcessRunner(Protocol):
+    """Runs a handler in a process of its own."""
+
+    async def run(self, run: Run, gathered: inputs.Gathered) -> tuple[bytes | None, str | None]: ...
+
+
+class Story:
+    """Runs deliveries to their end. One per worker; everything about one run is in its :class:`Run`."""
+
+    def __init__(
+        self,
+        wiring: Any,
+        *,
+        threads: ThreadExecutor,
+        processes: ProcessRunner,
+        controls: Callable[[Run], Controls],
+        state: dict[str, Any],
+        clock: Clock,
+        announce: Callable[[Run], None],
+    ) -> None:
+        self._wiring = wiring
+        self._threads = threads
+        self._processes = processes
+        self._controls = controls
+        self._state = state
+        self._clock = clock
+        self._announce = announce
+        self._scopes = tuple(wiring.hooks("stem_task_scope"))
+        self._observed = bool(wiring.hooks("stem_task_started"))
+        self._namespace: str = wiring.namespace
+
+    async def tell(self, run: Run) -> Finish | None:
+        """Run it; what is to be stored at its end, None when that is nobody's business here any more."""
+        run.begun = True
+        try:
+            return await self._to_its_end(run)
+        except asyncio.CancelledError:
+            if (stop := run.stopped()) is None:  # not by the worker: whoever kills the loop gets his way
+                raise
+            return self._cut_short(run, stop)
+
+    async def _to_its_end(self, run: Run) -> Finish | None:
+        envelope, handler = run.envelope, run.handler
+        if handler is None:
+            raise AssertionError(f"{envelope.name} was let in without a handler")
+        if (stop := run.stopped()) is not None:  # before its first step
+            return self._cut_short(run, stop)
+        if run.not_before:
+            await asyncio.sleep(run.not_before)
+        if not envelope.acks_late and not await self._ack_now(run):
+            return None
+        gathered = inputs.NOTHING
+        if envelope.input is not None:
+            found = await inputs.gather(envelope.input, self._wiring.backend)
+            if not isinstance(found, inputs.Gathered):
+                return self._without_input(run, found)
+            gathered = found
+        run.started_at = self._now()
+        self._announce(run)
+        try:
+            if handler.isolation == "process" or (envelope.time_limit and handler.kind == "sync"):
+                payload, chain = await self._processes.run(run, gathered)
+            else:
+                value = await self._call(run, handler, gathered)
+                if (stop := run.stopped()) is not None:  # it swallowed its cancellation
+                    return self._cut_short(run, stop)
+                try:
+                    payload, chain = self._encoded(run, handler, value)
+                except Exception as error:  # noqa: BLE001 - any encoder may be at fault, and a second run would end the same
+                    return self.failure(run, error_of(error), class_names(error), None, DeadReason.REJECTED)
+        except asyncio.CancelledError as error:
+            current = asyncio.current_task()
+            if run.stopped() is not None or (current is not None and current.cancelling()):
+                raise
+            return self._raised(run, error)  # the handler's own: it awaited something that was cancelled
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a handler may raise anything
+            if (stop := run.stopped()) is not None:
+                return self._cut_short(run, stop)
+            return self._raised(run, error)
+        seconds = time.monotonic() - (run.started or time.monotonic())
+        return outcome.succeeded(
+            envelope,
+            run.delivery,
+            Succeeded(payload, chain, seconds),
+            started_at=run.started_at,
+            now=self._now(),
+        )
+
+    async def _call(self, run: Run, handler: Handler, gathered: inputs.Gathered) -> Any:
+        args, kwargs = self._arguments(run.envelope, handler, gathered)
+        context = self._context(run)
+        run.context = context
+        enter_task(context)
+        if handler.wants_context:
+            args.insert(0, context)
+        if not self._scopes:
+            return await self._execute(run, handler, args, kwargs)
+        async with contextlib.AsyncExitStack() as stack:
+            for scope in self._scopes:
+                try:
+                    await stack.enter_async_context(_Guarded(scope(context=context)))
+                except Exception:  # noqa: BLE001 - a plugin's fault changes nothing
+                    _log.exception("A stem_task_scope hook failed; the task runs without it")
+            return await self._execute(run, handler, args, kwargs)
+
+    async def _execute(self, run: Run, handler: Handler, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        envelope = run.envelope
+        if self._observed:
+            self._wiring.emit("stem_task_started", envelope=envelope, attempt=run.delivery.attempt)
+        if handler.kind == "sync":
+            return await self._in_thread(run, lambda: handler.function(*args, **kwargs))
+        run.started = time.monotonic()
+        if envelope.soft_time_limit is None and envelope.time_limit is None:
+            return await handler.function(*args, **kwargs)
+        loop = asyncio.get_running_loop()
+        body: Interruptible[Any] = Interruptible(handler.function(*args, **kwargs))
+        timers = []
+        if envelope.soft_time_limit is not None:
+            soft = envelope.soft_time_limit
+            timers.append(loop.call_later(soft, lambda: body.interrupt(soft_limit_error(soft))))
+        if envelope.time_limit is not None:
+            timers.append(loop.call_later(envelope.time_limit, run.cut, Stop.HARD_LIMIT))
+        try:
+            return await body
+        finally:
+            for timer in timers:
+                timer.cancel()
+
+    async def _in_thread(self, run: Run, call: Callable[[], Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        soft = run.envelope.soft_time_limit
+        timers: list[asyncio.TimerHandle] = []
+
+        def start_timer() -> None:
+            if soft is not None and not job.future.done():
+                timers.append(loop.call_later(soft, job.throw, SoftTimeLimitExceeded))
+
+        def on_start() -> None:
+            run.started = time.monotonic()
+            if soft is not None:
+                loop.call_soon_threadsafe(start_timer)
+
+        job = self._threads.submit(call, on_start)
+        try:
+            return await job.future
+        except SoftTimeLimitExceeded as error:
+            if error.args:
+                raise
+            raise SoftTimeLimitExceeded(f"the soft time limit of {soft:g} s ended") from error
+        except asyncio.CancelledError:
+            job.abandon()
+            if run.stop is Stop.LEASE_LOST or run.stop is Stop.REVOKED:
+                job.throw(SoftTimeLimitExceeded)
+            raise
+        finally:
+            for timer in timers:
+                timer.cancel()
+
+    def _arguments(
+        self, envelope: Envelope, handler: Handler, gathered: inputs.Gathered
+    ) -> tuple[list[Any], dict[str, Any]]:
+        args, kwargs = decode_arguments(self._wiring.encoders, envelope, self._namespace)
+        if gathered is not inputs.NOTHING:
+            args = inputs.decode(gathered, self._wiring.encoders, self._namespace) + args
+        return handler.convert(args, kwargs)
+
+    def _encoded(self, run: Run, handler: Handler, value: Any) -> tuple[bytes | None, str | None]:
+        envelope = run.envelope
+        if self._wiring.backend is None or not keeps_result(envelope):
+            return None, None
+        chain = envelope.result_encoder or handler.result_encoder
+        encoders, limit = self._wiring.encoders, self._wiring.max_payload
+        return encode_result(encoders, envelope, chain, value, self._namespace, limit), chain
+
+    def _context(self, run: Run) -> TaskContext:
+        envelope, delivery = run.envelope, run.delivery
+        return TaskContext(
+            id=envelope.id,
+            name=envelope.name,
+            queue=envelope.queue,
+            controls=self._controls(run),
+            attempt=delivery.attempt,
+            generation=delivery.generation,
+            headers=envelope.headers,
+            meta=envelope.meta,
+            root=envelope.root,
+            state=self._state,
+            clock=self._clock,
+        )
+
+    async def _ack_now(self, run: Run) -> bool:
+        """``acks_late=False``: the message is gone before the handler starts, whatever happens then."""
+        run.finishing = True
+        (kept,) = await self._wiring.broker.settle([Settlement(run.receipt, Ack())])
+        return bool(kept)
+
+    # What ends other than with a value become
+
+    def _raised(self, run: Run, error: BaseException) -> Finish:
+        request = error.request if isinstance(error, RetryTask) else None
+        names: tuple[str, ...] = getattr(error, "names", None) or class_names(error)
+        cause = error.__cause__ if request is not None and error.__cause__ is not None else error
+        return self.failure(run, error_of(cause), names, request, _forced_reason(error, run))
+
+    def failure(
+        self,
+        run: Run,
+        error: TaskError,
+        names: tuple[str, ...],
+        request: RetryRequest | None,
+        reason: DeadReason | None,
+    ) -> Finish:
+        """Retried or over, as the policy says; ``reason`` forbids a retry."""
+        envelope, delivery = run.envelope, run.delivery
+        if reason is None:
+            verdict = decide(
+                names,
+                attempt=delivery.attempt,
+                max_retries=envelope.max_retries if envelope.acks_late else 0,
+                policy=envelope.retry_policy if envelope.acks_late else None,
+                request=request,
+                random=random.random(),
+            )
+            if isinstance(verdict, Again):
+                longest = self._wiring.broker.capabilities.max_delay
+                delay = verdict.delay if longest is None else min(verdict.delay, longest)
+                return outcome.retried(envelope, delivery, Retried(error, delay), started_at=run.started_at)
+            reason = DeadReason(verdict.why)
+        return outcome.failed(
+            envelope, delivery, Failed(error, reason), started_at=run.started_at, now=self._now()
+        )
+
+    def _cut_short(self, run: Run, stop: Stop) -> Finish | None:
+        if stop is Stop.LEASE_LOST:
+            return None
+        if stop is Stop.HARD_LIMIT:
+            error = TaskError(HARD_LIMIT[0], f"the hard time limit of {run.envelope.time_limit:g} s ended")
+            return self.failure(run, error, HARD_LIMIT, None, None)
+        if stop is Stop.REVOKED:
+            return outcome.cancelled(
+                run.envelope, run.delivery, Cancelled("revoked"), started_at=run.started_at, now=self._now()
+            )
+        if run.finishing:  # acked before it started: it cannot be given back
+            error = TaskError("stem_core.WorkerStopped", "the worker stopped before the task ended")
+            return self.failure(run, error, (error.type,), None, DeadReason.REJECTED)
+        return outcome.given_back(run.delivery)
+
+    def _without_input(self, run: Run, found: inputs.Failed | inputs.Missing) -> Finish:
+        if isinstance(found, inputs.Failed):
+            message = f"its input failed: task {found.member}: {found.error.type}: {found.error.message}"
+            error = TaskError("stem_core.InputFailed", message)
+        else:
+            error = TaskError("stem_core.InputMissing", f"its input is missing: {found.what}")
+        return self.failure(run, error, (error.type,), None, DeadReason.INPUT_MISSING)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.time(), UTC)
+
+
+class _Guarded:
+    """A plugin's context manager: what it raises is logged, and hides nothing of the handler's."""
+
+    def __init__(self, scope: contextlib.AbstractAsyncContextManager[Any]) -> None:
+        self._scope = scope
+
+    async def __aenter__(self) -> Any:
+        return await self._scope.__aenter__()
+
+    async def __aexit__(self, *details: Any) -> None:  # noqa: PYI036 - handed on as they are
+        try:
+            await self._scope.__aexit__(*details)
+        except Exception as error:  # noqa: BLE001 - a plugin's fault changes nothing
+            if error is not details[1]:
+                _log.exception("A stem_task_scope hook failed at its exit")
+
+
+def _forced_reason(error: BaseException, run: Run) -> DeadReason | None:
+    """Arguments that cannot be decoded fail the same way every time."""
+    reason: DeadReason | None = getattr(error, "dead_reason", None)
+    if isinstance(error, DecodeError) and run.started is None:
+        reason = DeadReason.DECODE_FAILED
+    return reason

@@ -1,0 +1,238 @@
+"""The worker: claims messages, runs their tasks, stores their ends, and stops without losing anything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import msgspec
+
+from stem_core.clock import Clock, seconds
+from stem_core.errors import StemError
+from stem_core.options import Duration
+from stem_core.worker.engine import Engine
+from stem_core.worker.settings import WorkerSettings
+from stem_core.worker.signals import StopSignals
+from stem_core.worker.stats import WorkerStats
+
+if TYPE_CHECKING:
+    from stem_core.producer import Stem
+
+__all__ = ["Worker"]
+
+_log = logging.getLogger("stem.worker")
+
+Resource = Callable[[dict[str, Any]], Awaitable[None] | None]
+
+
+class Worker:
+    """Runs the tasks of a :class:`~stem_core.Stem`.
+
+    ``await worker.run()`` works until SIGTERM or SIGINT, ``async with worker`` while the block runs.
+
+    :param queues: names, or a mapping of names to weights.
+    :param queue_order: ``"rotate"`` shares fairly among the queues, ``"strict"`` empties the first one first.
+    :param concurrency: how many tasks at once; :param threads: how many of them in threads;
+        :param processes: how many in processes of their own.
+    :param lease: seconds a claim lasts; renewed each third of it for as long as a task runs.
+    :param prefetch: how many more to claim than can run; None decides by what is measured.
+    :param max_deliveries: hand-outs without an end after which a message is put aside as a crash loop.
+    :param drain_timeout: seconds running tasks have to end after a stop, before they are cancelled and given back.
+    :param unknown_task_grace: seconds a message of an unknown task waits for a deploy that brings it.
+    :param on_startup: functions of the state dict (``ctx.state``), called in order on the worker's loop before it
+        consumes; ``on_shutdown`` in order after it has stopped.
+    :param max_tasks: stop after that many runs; :param max_memory: or above that many bytes of resident memory.
+    """
+
+    def __init__(
+        self,
+        stem: Stem,
+        *,
+        queues: Sequence[str] | Mapping[str, int] | str = ("default",),
+        queue_order: Literal["rotate", "strict"] = "rotate",
+        concurrency: int = 100,
+        threads: int = 8,
+        processes: int | None = None,
+        lease: Duration = 30.0,
+        prefetch: int | None = None,
+        max_deliveries: int = 5,
+        drain_timeout: Duration = 25.0,
+        unknown_task_grace: Duration = 60.0,
+        wait: Duration = 2.0,
+        on_startup: Sequence[Resource] = (),
+        on_shutdown: Sequence[Resource] = (),
+        max_tasks: int | None = None,
+        max_memory: int | None = None,
+        max_tasks_per_child: int | None = None,
+        clock: Clock | None = None,
+        name: str | None = None,
+    ) -> None:
+        names = (queues,) if isinstance(queues, str) else tuple(queues)
+        self.settings = WorkerSettings(
+            queues=names,
+            weights=tuple(queues.values()) if isinstance(queues, Mapping) else (),
+            queue_order=queue_order,
+            concurrency=concurrency,
+            threads=threads,
+            processes=processes or max(1, min(os.cpu_count() or 1, concurrency)),
+            lease=seconds(lease),
+            prefetch=prefetch or 0,
+            max_deliveries=max_deliveries,
+            drain_timeout=seconds(drain_timeout),
+            unknown_task_grace=seconds(unknown_task_grace),
+            wait=seconds(wait),
+            max_tasks=max_tasks,
+            max_memory=max_memory,
+            max_tasks_per_child=max_tasks_per_child,
+        )
+        self.stem = stem
+        #: Who this worker is, among others on the same queues.
+        self.id = name or f"{socket.gethostname()}.{os.getpid()}.{random.randrange(16**6):06x}"
+        #: What ``on_startup`` functions fill and handlers see as ``ctx.state``.
+        self.state: dict[str, Any] = {}
+        self._clock = clock
+        self._on_startup = tuple(on_startup)
+        self._on_shutdown = tuple(on_shutdown)
+        self._stats = WorkerStats()
+        self._engine: Engine | None = None
+        self._managed: asyncio.Task[None] | None = None
+        self._stop_asked = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._hurry = False
+
+    @property
+    def stats(self) -> WorkerStats:
+        """The counts at this moment."""
+        return msgspec.structs.replace(self._stats, **self._engine.gauges() if self._engine else {})
+
+    @property
+    def started(self) -> bool:
+        """Whether it consumes: resources are made and the broker was reached."""
+        return self._ready.is_set()
+
+    def healthy(self) -> bool:
+        """Whether it does what it should: consumes (or stops), and its loop turns."""
+        return self._engine is not None and self._engine.healthy()
+
+    def pause(self, *queues: str) -> None:
+        """Claim nothing from these queues (all without a name), until :meth:`resume`."""
+        self._plan_paused(frozenset(queues or self.settings.queues), add=True)
+
+    def resume(self, *queues: str) -> None:
+        """Undo :meth:`pause`."""
+        self._plan_paused(frozenset(queues or self.settings.queues), add=False)
+
+    def stop(self, *, hurry: bool = False) -> None:
+        """Stop: claim nothing more, give back what has not started, let the rest end. ``hurry`` skips the last."""
+        self._hurry = self._hurry or hurry
+        self._stop_asked.set()
+        if self._engine is not None:
+            self._engine.stop(hurry=self._hurry)
+
+    async def run(self, *, until_empty: bool = False) -> None:
+        """Work until SIGTERM, SIGINT or :meth:`stop`; with ``until_empty`` until there is nothing left to do.
+
+        Empty means that nothing in its queues is ready or leased, and no retry of its own is due; what producers
+        have scheduled for later is left. The first signal stops as :meth:`stop` does, a second one hurries.
+        """
+        with StopSignals(self._on_signal):
+            await self._work(until_empty=until_empty)
+
+    async def __aenter__(self) -> Self:
+        self._stop_asked.clear()
+        self._managed = asyncio.get_running_loop().create_task(self._work(until_empty=False))
+        ready = asyncio.ensure_future(self._ready.wait())
+        await asyncio.wait((self._managed, ready), return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        if self._managed.done():
+            self._managed.result()  # raises what kept it from starting
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._managed is not None:
+            self.stop()
+            await self._managed
+            self._managed = None
+
+    async def _work(self, *, until_empty: bool) -> None:
+        await self._reach_the_stores()
+        if self._stop_asked.is_set():
+            return
+        started: list[Resource] = []
+        try:
+            for make in self._on_startup:
+                await _call(make, self.state)
+                started.append(make)
+            self._engine = Engine(self.stem, self.settings, self._stats, self.state, self._clock)
+            if self._hurry or self._stop_asked.is_set():
+                self._engine.stop(hurry=self._hurry)
+            wiring = self.stem.wiring
+            wiring.emit("stem_worker_started", worker_id=self.id, queues=self.settings.queues)
+            self._ready.set()
+            _log.info("Worker %s consumes %s", self.id, ", ".join(self.settings.queues))
+            try:
+                await self._engine.run(until_empty=until_empty)
+            finally:
+                self._ready.clear()
+                wiring.emit("stem_worker_stopped", worker_id=self.id)
+                _log.info("Worker %s has stopped", self.id)
+        finally:
+            for free in self._on_shutdown:
+                try:
+                    await _call(free, self.state)
+                except Exception:  # noqa: BLE001 - the application's, and the others still have to be freed
+                    _log.exception("An on_shutdown function failed; the next one is called")
+
+    async def _reach_the_stores(self) -> None:
+        """Open the Stem, however long its stores take to come up; unless a stop is asked for meanwhile."""
+        pause, since = 0.2, time.monotonic()
+        while not self._stop_asked.is_set():
+            try:
+                await self.stem.open()
+                return
+            except (StemError, OSError) as error:
+                if not _may_pass(error):
+                    raise
+                delay = random.uniform(0.0, pause)
+                _log.warning(
+                    "The stores are out of reach for %.0f s (%s: %s); again in %.1f s",
+                    time.monotonic() - since,
+                    type(error).__name__,
+                    error,
+                    delay,
+                )
+                pause = min(pause * 2, 10.0)
+                try:
+                    async with asyncio.timeout(delay):
+                        await self._stop_asked.wait()
+                except TimeoutError:
+                    continue
+
+    def _on_signal(self, count: int) -> None:
+        _log.info(
+            "Stopping%s", " now" if count > 1 else f": running tasks have {self.settings.drain_timeout:g} s"
+        )
+        self.stop(hurry=count > 1)
+
+    def _plan_paused(self, queues: frozenset[str], *, add: bool) -> None:
+        if self._engine is not None:
+            plan = self._engine.plan
+            plan.paused = plan.paused | queues if add else plan.paused - queues
+
+
+def _may_pass(error: Exception) -> bool:
+    from stem_core.errors import AdapterError
+
+    return isinstance(error, AdapterError | OSError)
+
+
+async def _call(function: Resource, state: dict[str, Any]) -> None:
+    answer = function(state)
+    if answer is not None:
+        await answer
