@@ -30,6 +30,7 @@ __all__ = [
     "PRIVATE_KEYS",
     "PUBLIC_KEYS",
     "algorithm_of",
+    "derive_public",
     "read_keyring",
     "read_scopes",
 ]
@@ -102,8 +103,6 @@ def _hmac_keys(
 def _ed25519_keys(
     environment: Mapping[str, str], scopes: Mapping[str, Scope]
 ) -> tuple[Mapping[str, Key], Mapping[str, Key]]:
-    from stem_signing.ed25519 import public_of
-
     private = read_keys(environment, PRIVATE_KEYS, secret=True)
     public = read_keys(environment, PUBLIC_KEYS, secret=False)
     if not private and not public:
@@ -113,7 +112,7 @@ def _ed25519_keys(
         )
     signing = {id: _key(PRIVATE_KEYS, id, ED25519, material, scopes) for id, material in private.items()}
     for id, key in signing.items():
-        derived = public_of(key.material)
+        derived = derive_public(key.material)
         if public.setdefault(id, derived) != derived:
             raise ConfigurationError(
                 f"{PUBLIC_KEYS}: key {id!r} does not belong to the private key of that id."
@@ -188,3 +187,17 @@ def read_scopes(environment: Mapping[str, str]) -> dict[str, Scope]:
             raise ConfigurationError(f"{KEY_SCOPES}: key {id!r} is given twice.")
         scopes[id] = Scope(frozenset(queues) or None, frozenset(tasks) or None)
     return scopes
+
+
+def derive_public(private: bytes) -> bytes:
+    """The raw Ed25519 public key of a raw private one.
+
+    :raises ConfigurationError: the extra that computes it is not installed.
+    """
+    try:
+        from stem_signing.ed25519 import public_of
+    except ImportError:
+        raise ConfigurationError(
+            "ed25519 needs the cryptography library: pip install 'stem-signing[ed25519]'"
+        ) from None
+    return public_of(private)

@@ -17,6 +17,7 @@ from stem_signing.environment import (
     PUBLIC_KEYS,
     Scope,
     algorithm_of,
+    derive_public,
     read_keyring,
     read_scopes,
 )
@@ -60,7 +61,8 @@ def generate(algorithm: str, id: str) -> dict[str, str]:
         }
     if algorithm != ED25519:
         raise ConfigurationError(f"{algorithm!r} is not an algorithm; use {' or '.join(ALGORITHMS)}.")
-    private, public = _new_pair()
+    private = secrets.token_bytes(32)  # RFC 8032, 5.1.5: any 32 random bytes are a private key
+    public = derive_public(private)
     return {
         ALGORITHM: ED25519,
         PUBLIC_KEYS: key_entry(id, public),
@@ -152,14 +154,3 @@ def _scopes_text(scopes: Mapping[str, Scope]) -> str:
         limits += [f"task:{each}" for each in sorted(scope.tasks or ())]
         entries.append(f"{id}={'|'.join(limits)}")
     return ",".join(entries)
-
-
-def _new_pair() -> tuple[bytes, bytes]:
-    try:
-        from stem_signing.ed25519 import public_of
-    except ImportError:
-        raise ConfigurationError(
-            "ed25519 needs the cryptography library: pip install 'stem-signing[ed25519]'"
-        ) from None
-    private = secrets.token_bytes(32)  # RFC 8032, 5.1.5: any 32 random bytes are a private key
-    return private, public_of(private)
