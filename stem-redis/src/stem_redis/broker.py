@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["RedisBroker"]
 
 _MOST_ROWS: Final = 500
-#: Calls of publish.lua sent before their answers are read.
-_MOST_CALLS: Final = 16
+#: Messages sent before the answers to them are read.
+_MOST_PUBLISHED: Final = 5000
 
 
 class RedisBroker:
@@ -62,12 +62,11 @@ class RedisBroker:
         return await self._publishes.submit(messages) if messages else []
 
     async def _publish(self, messages: Sequence[Message]) -> list[bool]:
-        calls = list(publish_calls(self.keys, messages))
         stored: list[bool] = []
-        for first in range(0, len(calls), _MOST_CALLS):
-            some = calls[first : first + _MOST_CALLS]
+        for first in range(0, len(messages), _MOST_PUBLISHED):
+            calls = publish_calls(self.keys, messages[first : first + _MOST_PUBLISHED])
             try:
-                answers = await self.server.run_all(SCRIPTS["publish"], some)
+                answers = await self.server.run_all(SCRIPTS["publish"], calls)
             except AdapterError as error:
                 raise as_publish_error(error, some_done=bool(stored)) from error
             for answer in answers:

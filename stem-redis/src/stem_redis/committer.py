@@ -15,8 +15,8 @@ from stem_redis.wire import receipt_parts
 
 __all__ = ["RedisCommitter"]
 
-#: Calls of commit.lua sent before their answers are read.
-_MOST_CALLS: Final = 16
+#: Steps sent before the answers to them are read.
+_MOST_STEPS: Final = 5000
 
 
 class RedisCommitter:
@@ -49,9 +49,9 @@ class RedisCommitter:
         return [id(step) in kept and next(answer) for step in steps]
 
     async def _commit(self, steps: Sequence[Step]) -> list[bool]:
-        calls = list(commit_calls(self._keys, self._once_ttl, steps))
         done: list[bool] = []
-        for first in range(0, len(calls), _MOST_CALLS):
-            for answer in await self._server.run_all(SCRIPTS["commit"], calls[first : first + _MOST_CALLS]):
+        for first in range(0, len(steps), _MOST_STEPS):
+            calls = commit_calls(self._keys, self._once_ttl, steps[first : first + _MOST_STEPS])
+            for answer in await self._server.run_all(SCRIPTS["commit"], calls):
                 done += [flag == 49 for flag in answer]  # ord("1")
         return done

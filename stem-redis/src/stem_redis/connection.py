@@ -8,7 +8,7 @@ Every request has a deadline, so a half-open connection is noticed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -84,8 +84,8 @@ class Link:
             await self.close()
             raise Unreached(f"cannot connect to {self._url}: {error}") from error
 
-    async def exchange(self, data: bytes, replies: int, timeout: float) -> list[Any]:
-        """Send ``data`` and read ``replies`` answers; an error the server answered is one of them.
+    async def exchange(self, requests: Iterable[bytes], timeout: float) -> list[Any]:
+        """Send each request as it comes and read the answers; an error the server answered is one of them.
 
         :raises AdapterError: the connection broke, or ``timeout`` seconds passed; what was sent may be done.
         """
@@ -93,8 +93,11 @@ class Link:
         answers: list[Any] = []
         try:
             async with asyncio.timeout(timeout):
-                await connection.send_packed_command([data], check_health=False)
-                for _ in range(replies):
+                sent = 0
+                for data in requests:  # the server works on the first while the next is made
+                    await connection.send_packed_command([data], check_health=False)
+                    sent += 1
+                for _ in range(sent):
                     try:
                         answers.append(await connection.read_response())
                     except driver.ResponseError as error:
@@ -207,19 +210,25 @@ class Server:
         return (await self.run_all(SCRIPTS[script], [(keys, args)]))[0]
 
     async def run_all(
-        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[bytes | str | int]]]
+        self, script: Script, calls: Iterable[tuple[Sequence[str], Sequence[bytes | str | int]]]
     ) -> list[Any]:
         """Run a script several times in one round trip.
 
         :raises AdapterError: as :meth:`run`; :exc:`Refused` only when the first call was refused.
         """
-        commands = [("EVALSHA", script.sha, len(keys), *keys, *args) for keys, args in calls]
-        answers = await self._exchange(commands)
+        sent: list[tuple[bytes | str | int, ...]] = []
+
+        def commands() -> Iterator[tuple[bytes | str | int, ...]]:
+            for keys, args in calls:
+                sent.append((len(keys), *keys, *args))
+                yield ("EVALSHA", script.sha, *sent[-1])
+
+        answers = await self._exchange(commands())
         if any(
             isinstance(answer, driver.NoScriptError) for answer in answers
         ):  # it restarted, or was flushed
             lost = [n for n, answer in enumerate(answers) if isinstance(answer, driver.NoScriptError)]
-            again = [("EVAL", script.text, *commands[n][2:]) for n in lost]
+            again = [("EVAL", script.text, *sent[n]) for n in lost]
             for n, answer in zip(lost, await self._exchange(again), strict=True):
                 answers[n] = answer
         for n, answer in enumerate(answers):
@@ -248,11 +257,10 @@ class Server:
         if isinstance(answer, driver.ResponseError):
             raise refusal(answer, self.masked) from answer
 
-    async def _exchange(self, commands: Sequence[Sequence[bytes | str | int]]) -> list[Any]:
-        data = pack(*commands[0]) if len(commands) == 1 else b"".join(pack(*each) for each in commands)
+    async def _exchange(self, commands: Iterable[Sequence[bytes | str | int]]) -> list[Any]:
         async with self._slots:
             link = await self._take()
-            answers = await link.exchange(data, len(commands), self.timeout)
+            answers = await link.exchange((pack(*each) for each in commands), self.timeout)
             if self._closed:
                 await link.close()
             else:

@@ -34,7 +34,7 @@ class Doorbell:
         link = await self._server.lend()
         block = max(seconds, 0.001)
         request = pack("BLPOP", *(root + _BELL for root in roots), f"{block:.3f}")
-        waiting = asyncio.create_task(link.exchange(request, 1, block + _GRACE))
+        waiting = asyncio.create_task(link.exchange([request], block + _GRACE))
         try:
             answers = await asyncio.shield(waiting)
         except asyncio.CancelledError:

@@ -33,12 +33,12 @@ Broker, per namespace; ``N`` is ``stem:NS``
 Backend
 
 =============  =======  =========================================================================
-``N:t:ID``     hash     A status. ``o`` its order and state (see ``scripts/status.lua``), ``i`` its index
-                        bucket, ``n`` name, ``q`` queue, ``p`` payload, ``c`` encoder, ``e`` error,
-                        ``g`` progress, ``m:KEY`` a value of meta (``e``, ``g`` and meta as msgpack),
-                        ``t`` enqueued, ``b`` begun, ``f`` finished (microseconds). Expires by its ``ttl``.
+``N:t:ID``     hash     A status. ``o`` its order, state and place in the index (see ``scripts/status.lua``),
+                        ``n`` name, ``q`` queue, ``p`` payload, ``c`` encoder, ``e`` error, ``g`` progress,
+                        ``m:KEY`` a value of meta (``e``, ``g`` and meta as msgpack), ``t`` enqueued,
+                        ``b`` begun, ``f`` finished (microseconds). Expires by its ``ttl``.
 ``N:w:ID``     channel  Says that a task reached a terminal state.
-``N:i:HOUR``   zset     Index for listing: ids enqueued in an hour (0: unknown), all of score 0. Expires
+``N:i:HOUR``   list     Index for listing: ids enqueued in an hour (0: unknown), only appended to. Expires
                         within an hour after its last status.
 ``N:i``        zset     The hours that have an index. Expires with the last of them.
 ``N:g:ID``     hash     A group. ``d`` its definition (msgpack), ``c`` its callback as the commit script

@@ -27,31 +27,28 @@ async def fetch_statuses(server: Server, prefix: str, ids: Sequence[str]) -> lis
 
 
 async def list_statuses(server: Server, prefix: str, query: StatusQuery) -> StatusPage:
-    """What matches ``query``; the cursor is the hour and the id looked at last.
+    """What matches ``query``; the cursor is the hour and position of the last.
 
     :raises ValueError: a cursor that is none of ours.
     """
     filters = pack_rows([[state.value for state in query.states], query.names, query.queues])
     items: list[TaskStatus] = []
-    items_hour = 0
-    at_hour, at_id = _parse(query.cursor)
+    cursor = ""
+    at_hour, at = _parse(query.cursor)
     for hour in await _hours(server, prefix, query):
         if at_hour is not None and hour > at_hour:
             continue
-        below = f"({at_id}" if hour == at_hour and at_id else "+"
-        while True:
-            ids, last = await server.run("list", (), prefix, hour, below, _LOOK, _ANSWER, filters)
-            names = [id.decode() for id in ids]
-            for status in await fetch_statuses(server, prefix, names):
+        below = at if hour == at_hour else -1
+        while below:
+            flat, below = await server.run("list", (), prefix, hour, below, _LOOK, _ANSWER, filters)
+            statuses = await fetch_statuses(server, prefix, [id.decode() for id in flat[::2]])
+            for status, position in zip(statuses, flat[1::2], strict=True):
                 if status is None or not _matches(status, query):
                     continue
                 if len(items) == query.limit:  # there is one more: a next page
-                    return StatusPage(tuple(items), f"{items_hour}:{items[-1].id}")
+                    return StatusPage(tuple(items), cursor)
                 items.append(status)
-                items_hour = hour
-            if not last:
-                break
-            below = f"({last.decode()}"
+                cursor = f"{hour}:{position}"
     return StatusPage(tuple(items))
 
 
@@ -79,10 +76,10 @@ def _matches(status: TaskStatus, query: StatusQuery) -> bool:
     )
 
 
-def _parse(cursor: str | None) -> tuple[int | None, str]:
+def _parse(cursor: str | None) -> tuple[int | None, int]:
     if cursor is None:
-        return None, ""
-    hour, colon, id = cursor.partition(":")
-    if not colon or not hour.isdigit():
+        return None, -1
+    hour, _, position = cursor.partition(":")
+    if not hour.isdigit() or not position.isdigit():
         raise ValueError(f"cursor={cursor!r} is not one that this backend gave")
-    return int(hour), id
+    return int(hour), int(position)

@@ -110,7 +110,7 @@ def status_row(update: StatusUpdate, parts: list[bytes]) -> Row:
     state = update.state
     reason = update.reason
     owned = 0
-    bucket = "0"
+    bucket = "00000000"
     if update.name is not None:
         text += ("n", update.name)
     if update.queue is not None:
@@ -118,7 +118,7 @@ def status_row(update: StatusUpdate, parts: list[bytes]) -> Row:
     if update.enqueued_at is not None:
         micros = _micros(update.enqueued_at)
         text += ("t", micros)
-        bucket = str(int(micros) // 3_600_000_000)
+        bucket = f"{int(micros) // 3_600_000_000:08d}"
     if update.started_at is not None:
         text += ("b", _micros(update.started_at))
     if update.finished_at is not None:
@@ -161,7 +161,7 @@ def status_of(id: str, flat: Sequence[bytes]) -> TaskStatus | None:
         return None
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     order = fields[b"o"].decode()
-    state, bar, reason = order[22:].partition("|")
+    state, bar, reason = order[40:].partition("|")
     get = fields.get
     name, queue, encoder, error, progress = get(b"n"), get(b"q"), get(b"c"), get(b"e"), get(b"g")
     enqueued, started, finished = get(b"t"), get(b"b"), get(b"f")

@@ -18,7 +18,7 @@ end
 local function none_refused(updates)
   local after = {}
   for _, row in ipairs(updates) do
-    local order = after[row[1]] or status_of(prefix, row[1]).o
+    local order = after[row[1]] or order_of(prefix, row[1])
     if may_follow(order, row[2]) then
       after[row[1]] = row[2]
     elseif string.sub(row[2], 21, 21) == TERMINAL then
