@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
+from stem_core.builtin.limits import check_limit
 from stem_core.builtin.memory.groups import Group
 from stem_core.builtin.memory.store import Store, open_store
-from stem_core.builtin.memory.waiters import Waiter
+from stem_core.builtin.waiters import Waiter
 from stem_core.errors import AdapterError
 from stem_core.ports.backend import (
     Callback,
@@ -141,6 +142,7 @@ class MemoryBackend:
 
     async def limit_take(self, key: str, permits: int, rate: float, burst: int) -> LimitAnswer:
         self._check_open()
+        check_limit(permits, rate, burst)
         with self.store.lock:
             return self.store.records.limit_take(key, permits, rate, burst, self.store.clock.time())
 

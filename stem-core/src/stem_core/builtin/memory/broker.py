@@ -9,9 +9,10 @@ from typing import Any
 
 from stem_core.builtin.memory.backend import MemoryBackend
 from stem_core.builtin.memory.committer import MemoryCommitter
-from stem_core.builtin.memory.queues import DeadFilter, check_messages
+from stem_core.builtin.memory.queues import DeadFilter
 from stem_core.builtin.memory.store import Inbox, open_store
-from stem_core.builtin.memory.waiters import Waiter
+from stem_core.builtin.messages import check_messages
+from stem_core.builtin.waiters import Waiter
 from stem_core.clock import instant
 from stem_core.envelope import DeadMessage, DeadPage, Delivery, Message, Receipt, Settlement
 from stem_core.errors import AdapterError, UnsupportedCapability
@@ -44,8 +45,7 @@ class MemoryBroker:
             self._store.for_broadcasts.wake_all()
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[bool]:
-        self._check_open()
-        check_messages(messages)
+        self._check(messages)
         store = self._store
         with store.lock:
             now = store.clock.time()
@@ -120,7 +120,7 @@ class MemoryBroker:
 
     def join(self, backend: Backend) -> Committer | None:
         if isinstance(backend, MemoryBackend) and backend.store is self._store:
-            return MemoryCommitter(self._store, self._check_open)
+            return MemoryCommitter(self._store, self._check)
         return None
 
     # dead letters
@@ -240,6 +240,10 @@ class MemoryBroker:
             "memory does not declare transactional_publish: it has no transactions a caller could share; "
             "publish without publish_connection, or use an adapter that declares it (stem-postgres)"
         )
+
+    def _check(self, messages: Sequence[Message]) -> None:
+        self._check_open()
+        check_messages(messages, self.capabilities)
 
     def _check_open(self) -> None:
         if not self._is_open:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from stem_core.builtin.memory.queues import check_messages
 from stem_core.builtin.memory.store import Store
+from stem_core.envelope import Message
 from stem_core.ports.committer import Step
 from stem_core.status import RANK_TERMINAL, StatusUpdate, TaskStatus, merge
 
@@ -15,14 +15,13 @@ __all__ = ["MemoryCommitter"]
 class MemoryCommitter:
     """Checks all of a step, then does all of it."""
 
-    def __init__(self, store: Store, check_open: Callable[[], None]) -> None:
+    def __init__(self, store: Store, check: Callable[[Sequence[Message]], None]) -> None:
         self._store = store
-        self._check_open = check_open
+        self._check = check
 
     async def commit(self, steps: Sequence[Step]) -> Sequence[bool]:
-        self._check_open()
         for step in steps:
-            check_messages(step.publishes)
+            self._check(step.publishes)
         store = self._store
         with store.lock:
             now = store.clock.time()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -17,7 +17,7 @@ from stem_core.clock import instant
 from stem_core.envelope import Ack, Action, DeadLetter, DeadMessage, Delivery, Message, Release, Retry
 from stem_core.ports.broker import QueueStats
 
-__all__ = ["LEVELS", "DeadFilter", "Queues", "check_messages"]
+__all__ = ["LEVELS", "DeadFilter", "Queues"]
 
 LEVELS: Final = 10
 
@@ -303,17 +303,3 @@ class Queues:
         queue = self._queues[name]
         entry, _ = queue.dead.pop(place)
         self._gone(queue, entry, now)
-
-
-def check_messages(messages: Iterable[Message]) -> None:
-    """Refuse what cannot be stored, before anything is.
-
-    :raises ValueError: a priority that is no level, or a naive ``not_before``.
-    """
-    for message in messages:
-        if not 0 <= message.priority < LEVELS:
-            raise ValueError(
-                f"message {message.id!r} has priority {message.priority}; the levels are 0 to {LEVELS - 1}"
-            )
-        if message.not_before is not None and message.not_before.tzinfo is None:
-            instant(message.not_before)

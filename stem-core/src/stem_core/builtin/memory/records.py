@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from stem_core.builtin.limits import take
 from stem_core.builtin.memory.groups import Group
 from stem_core.builtin.memory.ordered import Ordered
 from stem_core.clock import instant
@@ -28,9 +29,6 @@ from stem_core.status import StatusPage, StatusQuery, StatusUpdate, TaskStatus, 
 __all__ = ["Expiring", "Records", "matches"]
 
 V = TypeVar("V")
-
-#: Epoch seconds as a float are this exact; a permit due now must not be late by less.
-_ROUNDING: Final = 1e-6
 
 
 class Expiring(Generic[V]):
@@ -196,19 +194,10 @@ class Records:
     # limiter
 
     def limit_take(self, key: str, permits: int, rate: float, burst: int, now: float) -> LimitAnswer:
-        """GCRA (ITU-T I.371): a permit moves the key's theoretical arrival time on by 1 / rate; it is granted
-        while that stays within burst / rate of now.
-        """
-        if permits > burst:
-            raise ValueError(f"permits={permits} can never be granted by a bucket of burst={burst}")
-        if rate <= 0:
-            raise ValueError(f"rate={rate} must be more than 0 permits a second")
-        arrival = max(now, self._arrivals.get(key, now) or now) + permits / rate
-        early = arrival - burst / rate - now
-        if early > _ROUNDING:
-            return LimitAnswer(False, early)
-        self._arrivals.put(key, arrival, arrival - now, now)
-        return LimitAnswer(True)
+        answer, arrival = take(self._arrivals.get(key, now), permits, rate, burst, now)
+        if arrival is not None:
+            self._arrivals.put(key, arrival, arrival - now, now)
+        return answer
 
 
 def matches(query: StatusQuery, status: TaskStatus) -> bool:

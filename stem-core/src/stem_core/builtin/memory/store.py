@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from stem_core.builtin.memory.queues import Queues
 from stem_core.builtin.memory.records import Records
-from stem_core.builtin.memory.waiters import Waiters
+from stem_core.builtin.waiters import Waiters
 from stem_core.errors import ConfigurationError
 from stem_core.ports.specs import AdapterOptions
 from stem_core.url import mask, query_of, without_query
@@ -43,9 +43,9 @@ class Store:
         self.queues = Queues(options.once_ttl)
         self.records = Records()
         self.inboxes: list[Inbox] = []
-        self.for_messages = Waiters()  # by queue
-        self.for_results = Waiters()  # by task id
-        self.for_broadcasts = Waiters()  # by channel
+        self.for_messages: Waiters[str] = Waiters()  # by queue
+        self.for_results: Waiters[str] = Waiters()  # by task id
+        self.for_broadcasts: Waiters[str] = Waiters()  # by channel
 
 
 #: Stores by (URL's name, namespace), or by the identity of the options for a nameless URL. The store

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
 
 from stem_core.clock import Clock
 
 __all__ = ["Waiter", "Waiters"]
+
+K = TypeVar("K", bound=Hashable)
 
 
 class Waiter:
@@ -48,25 +52,31 @@ class Waiter:
                 forget()
 
 
-class Waiters:
-    """Who waits for which key. Guarded by the store's lock."""
+class Waiters(Generic[K]):
+    """Who waits for which key. Guarded by the lock of whoever owns it."""
 
     __slots__ = ("_by_key",)
 
     def __init__(self) -> None:
-        self._by_key: dict[str, set[Waiter]] = {}
+        self._by_key: dict[K, set[Waiter]] = {}
 
-    def add(self, key: str, waiter: Waiter) -> None:
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._by_key)
+
+    def add(self, key: K, waiter: Waiter) -> None:
         self._by_key.setdefault(key, set()).add(waiter)
 
-    def discard(self, key: str, waiter: Waiter) -> None:
+    def discard(self, key: K, waiter: Waiter) -> None:
         waiting = self._by_key.get(key)
         if waiting is not None:
             waiting.discard(waiter)
             if not waiting:
                 del self._by_key[key]
 
-    def wake(self, key: str) -> None:
+    def wake(self, key: K) -> None:
         for waiter in self._by_key.get(key, ()):
             waiter.wake()
 

@@ -1,0 +1,1 @@
+"""The SQLite adapters: durable, many processes on one host, no server."""

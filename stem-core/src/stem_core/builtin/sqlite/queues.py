@@ -1,0 +1,414 @@
+"""What can happen to messages, as functions of a write transaction: laws 1 to 17."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from stem_core.builtin.sqlite.unit import Unit, insert, listed
+from stem_core.clock import instant
+from stem_core.envelope import Ack, Delivery, Message, Release, Retry, Settlement
+from stem_core.ports.broker import QueueStats
+
+__all__ = [
+    "MESSAGE",
+    "Held",
+    "claim",
+    "extend",
+    "forget",
+    "held",
+    "message_of",
+    "next_event",
+    "publish",
+    "purge",
+    "settle",
+    "stats",
+    "withdraw",
+]
+
+#: Remembered ids forgotten for each one added, at most.
+_FORGET: Final = 4
+
+MESSAGE: Final = "CAST(m.id AS BLOB), m.priority, m.once, m.not_before, m.delay, CAST(m.sealed AS BLOB)"
+
+
+class Held(msgspec.Struct):
+    """A message under a good receipt."""
+
+    seq: int
+    queue: int
+    name: str
+    level: int
+    id: str
+    once: bool
+    generation: int
+    attempt: int
+    deliveries: int
+
+
+# publish
+
+
+def publish(unit: Unit, ns: int, messages: Sequence[Message]) -> list[bool]:
+    """Add them; False for each whose id is known in its queue. Ids are unique there, ``once`` or not."""
+    numbers = [unit.queue(ns, message.queue) for message in messages]
+    taken = _taken(unit, [message.id for message in messages])
+    remembered = _remembered(unit, [message.id for message in messages if message.once])
+    seq = unit.value("SELECT coalesce(max(seq), 0) FROM messages")
+    stored: list[Sequence[Any]] = []
+    ready: list[Sequence[Any]] = []
+    scheduled: list[Sequence[Any]] = []
+    added: list[bool] = []
+    for message, queue in zip(messages, numbers, strict=True):
+        key = (queue, message.id)
+        new = key not in taken and not (message.once and key in remembered)
+        added.append(new)
+        if not new:
+            continue
+        taken.add(key)
+        seq += 1
+        moment = None if message.not_before is None else message.not_before.timestamp()
+        due = max(unit.now + message.delay, moment or 0.0)
+        stored.append(
+            (seq, queue, message.id, message.priority, message.once, moment, message.delay, 1, message.sealed)
+        )
+        if due > unit.now:
+            scheduled.append((seq, queue, -message.priority, due, 0, 0, 0))
+        else:
+            ready.append((queue, -message.priority, seq, unit.now, 0, 0, 0))
+        unit.woken.add((ns, message.queue))
+    insert(unit, "messages", 9, stored)
+    insert(unit, "ready", 7, ready)
+    insert(unit, "scheduled", 7, scheduled)
+    return added
+
+
+def _taken(unit: Unit, ids: Sequence[str]) -> set[tuple[int, str]]:
+    found = unit.rows(
+        "SELECT queue, id FROM messages WHERE id IN (SELECT value FROM json_each(?))", (listed(ids),)
+    )
+    return {(queue, id) for queue, id in found}
+
+
+def _remembered(unit: Unit, ids: Sequence[str]) -> set[tuple[int, str]]:
+    if not ids:
+        return set()
+    found = unit.rows(
+        "SELECT queue, id FROM remembered WHERE id IN (SELECT value FROM json_each(?)) AND until > ?",
+        (listed(ids), unit.now),
+    )
+    return {(queue, id) for queue, id in found}
+
+
+def forget(unit: Unit, gone: Sequence[tuple[int, int, str, bool]], once_ttl: float) -> None:
+    """Messages (seq, queue, id, once) left for good; remember the ids that may be published again."""
+    unit.execute(
+        "DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?))",
+        (listed(each[0] for each in gone),),
+    )
+    until = unit.now + once_ttl
+    kept = [(None, queue, id, until) for _, queue, id, once in gone if once]
+    if kept:
+        unit.execute(
+            "DELETE FROM remembered WHERE n IN (SELECT n FROM remembered ORDER BY n LIMIT ?) AND until <= ?",
+            (_FORGET * len(kept), unit.now),
+        )
+        insert(unit, "remembered", 4, kept, "ON CONFLICT (id, queue) DO UPDATE SET until = excluded.until")
+
+
+# receive
+
+
+def claim(unit: Unit, ns: int, names: Sequence[str], limit: int, lease: float) -> list[Delivery]:
+    """Lease up to ``limit`` ready messages: highest level first, queues of one level in turn.
+
+    What is taken of a queue is always the head of its order, so a range says it.
+    """
+    numbers = {unit.queue(ns, name): name for name in names}
+    for queue in numbers:
+        _advance(unit, queue)
+    ends = _heads(unit, list(numbers), limit)
+    token = secrets.randbits(62)
+    until = unit.now + lease
+    rows: list[tuple[Any, ...]] = []
+    for queue, (level, seq) in ends.items():
+        head = (queue, level, seq)
+        rows += unit.rows(
+            f"SELECT r.level, r.seq, r.generation, r.attempt, r.deliveries, r.queue, {MESSAGE} "  # noqa: S608
+            "FROM ready r JOIN messages m ON m.seq = r.seq "
+            "WHERE r.queue = ? AND (r.level, r.seq) <= (?, ?) ORDER BY r.level, r.seq",
+            head,
+        )
+        unit.execute(
+            "INSERT INTO leased SELECT seq, queue, level, ?, ?, generation, attempt, deliveries + 1 "
+            "FROM ready WHERE queue = ? AND (level, seq) <= (?, ?)",
+            (token, until, *head),
+        )
+        unit.execute("DELETE FROM ready WHERE queue = ? AND (level, seq) <= (?, ?)", head)
+    if len(ends) > 1:
+        rows = _in_turn(rows)
+    lease_until = instant(until)
+    return [
+        Delivery(
+            message=message_of(numbers[row[5]], row[6:]),
+            receipt=f"{row[1]:x}.{token:x}",
+            lease_until=lease_until,
+            generation=row[2],
+            attempt=row[3],
+            deliveries=row[4] + 1,
+        )
+        for row in rows
+    ]
+
+
+def _advance(unit: Unit, queue: int) -> None:
+    """What time brings: due messages become ready, ended leases are lost."""
+    for table, moment in (("scheduled", "due"), ("leased", "until")):
+        late = f"FROM {table} WHERE queue = ? AND {moment} <= ?"
+        if unit.value(f"SELECT 1 {late} LIMIT 1", (queue, unit.now)) is not None:
+            unit.execute(
+                f"INSERT INTO ready SELECT queue, level, seq, {moment}, generation, attempt, deliveries {late}",
+                (queue, unit.now),
+            )
+            unit.execute(f"DELETE {late}", (queue, unit.now))
+
+
+def _heads(unit: Unit, queues: Sequence[int], limit: int) -> dict[int, tuple[int, int]]:
+    """How far into each queue's order (level, seq) the next ``limit`` messages reach."""
+    found = {
+        queue: unit.rows(
+            "SELECT level, seq FROM ready WHERE queue = ? ORDER BY level, seq LIMIT ?", (queue, limit)
+        )
+        for queue in queues
+    }
+    if len(found) == 1:
+        return {queue: rows[-1] for queue, rows in found.items() if rows}
+    turns = [(level, turn, place, queue, seq) for place, queue, level, turn, seq in _turns(found)]
+    return {queue: (level, seq) for level, _, _, queue, seq in sorted(turns)[:limit]}
+
+
+def _turns(found: dict[int, list[tuple[int, int]]]) -> Iterable[tuple[int, int, int, int, int]]:
+    """(place of the queue, queue, level, turn within that level, seq) of each row."""
+    for place, (queue, rows) in enumerate(found.items()):
+        level, turn = None, 0
+        for row in rows:
+            turn = turn + 1 if row[0] == level else 0
+            level = row[0]
+            yield place, queue, level, turn, row[1]
+
+
+def _in_turn(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows that begin (level, ...) and come queue by queue, by level and then one of each queue in turn."""
+    turns: dict[tuple[int, int], int] = {}
+    keyed = []
+    for place, row in enumerate(rows):
+        key = (row[5], row[0])
+        turns[key] = turn = turns.get(key, -1) + 1
+        keyed.append(((row[0], turn, place), row))
+    return [row for _, row in sorted(keyed, key=lambda each: each[0])]
+
+
+def message_of(queue: str, row: Sequence[Any]) -> Message:
+    """The message in the columns of ``MESSAGE``, whatever a stranger put there."""
+    id, priority, once, not_before, delay, sealed = row
+    return Message(
+        id=id.decode(errors="replace"),
+        queue=queue,
+        sealed=sealed or b"",
+        priority=priority,
+        not_before=None if not_before is None else instant(not_before),
+        delay=delay,
+        once=bool(once),
+    )
+
+
+def next_event(unit: Unit, ns: int, names: Sequence[str]) -> float | None:
+    """When something of these queues is to be had: at once (0) or at a time; None when only a publish helps."""
+    times: list[float] = []
+    for (queue,) in unit.rows(
+        "SELECT queue FROM queues WHERE ns = ? AND name IN (SELECT value FROM json_each(?))",
+        (ns, listed(names)),
+    ):
+        if unit.value("SELECT 1 FROM ready WHERE queue = ? LIMIT 1", (queue,)) is not None:
+            return 0.0
+        due = unit.value("SELECT min(due) FROM scheduled WHERE queue = ?", (queue,))
+        until = unit.value("SELECT min(until) FROM leased WHERE queue = ?", (queue,))
+        times += [time for time in (due, until) if time is not None]
+    return min(times, default=None)
+
+
+# settle
+
+
+def held(unit: Unit, ns: int, receipts: Sequence[str]) -> dict[str, Held]:
+    """The messages of the receipts that are good; ended leases are, until somebody takes them back."""
+    parsed = {receipt: pair for receipt in receipts if (pair := _parsed(receipt)) is not None}
+    if not parsed:
+        return {}
+    found = unit.rows(
+        "SELECT l.seq, l.token, l.queue, q.name, l.level, CAST(m.id AS BLOB), m.once, l.generation, l.attempt, "
+        "l.deliveries FROM leased l JOIN messages m ON m.seq = l.seq JOIN queues q ON q.queue = l.queue "
+        "WHERE l.seq IN (SELECT value FROM json_each(?)) AND q.ns = ?",
+        (listed(seq for seq, _ in parsed.values()), ns),
+    )
+    by_pair = {(row[0], row[1]): row for row in found}
+    return {
+        receipt: Held(
+            row[0],
+            row[2],
+            row[3],
+            row[4],
+            row[5].decode(errors="replace"),
+            bool(row[6]),
+            row[7],
+            row[8],
+            row[9],
+        )
+        for receipt, pair in parsed.items()
+        if (row := by_pair.get(pair)) is not None
+    }
+
+
+def _parsed(receipt: str) -> tuple[int, int] | None:
+    seq, _, token = receipt.partition(".")
+    try:
+        return int(seq, 16), int(token, 16)
+    except ValueError:
+        return None
+
+
+def settle(
+    unit: Unit, ns: int, settlements: Sequence[Settlement], good: dict[str, Held], once_ttl: float
+) -> list[bool]:
+    """Do each whose receipt is in ``good`` (from :func:`held`), once."""
+    settled: list[bool] = []
+    ended: list[int] = []
+    gone: list[tuple[int, int, str, bool]] = []
+    ready: list[Sequence[Any]] = []
+    scheduled: list[Sequence[Any]] = []
+    dead: list[Sequence[Any]] = []
+    for each in settlements:
+        message = good.pop(each.receipt, None)
+        settled.append(message is not None)
+        if message is None:
+            continue
+        action = each.action
+        ended.append(message.seq)
+        if isinstance(action, Ack):
+            gone.append((message.seq, message.queue, message.id, message.once))
+        elif isinstance(action, Retry | Release):
+            retry = isinstance(action, Retry)
+            counts = (
+                message.generation,
+                message.attempt + retry,
+                0 if retry else message.deliveries - 1,
+            )
+            if action.delay > 0:
+                due = unit.now + action.delay
+                scheduled.append((message.seq, message.queue, message.level, due, *counts))
+            else:
+                ready.append((message.queue, message.level, message.seq, unit.now, *counts))
+            unit.woken.add((ns, message.name))
+        else:
+            dead.append(
+                (
+                    None, message.seq, message.queue, action.reason, action.detail, unit.now,
+                    message.generation, message.attempt,
+                )
+            )  # fmt: skip
+    unit.execute("DELETE FROM leased WHERE seq IN (SELECT value FROM json_each(?))", (listed(ended),))
+    if gone:
+        forget(unit, gone, once_ttl)
+    insert(unit, "ready", 7, ready)
+    insert(unit, "scheduled", 7, scheduled)
+    insert(unit, "dead", 8, dead)
+    return settled
+
+
+def extend(unit: Unit, ns: int, receipts: Sequence[str], lease: float) -> list[bool]:
+    good = held(unit, ns, receipts)
+    unit.execute(
+        "UPDATE leased SET until = ? WHERE seq IN (SELECT value FROM json_each(?))",
+        (unit.now + lease, listed(message.seq for message in good.values())),
+    )
+    unit.woken |= {(ns, message.name) for message in good.values()}  # a shorter lease may be the next to end
+    return [receipt in good for receipt in receipts]
+
+
+# operate
+
+
+def stats(unit: Unit, ns: int, name: str) -> QueueStats:
+    """Counts by the clock, whether or not anybody moved what is due; and the longest wait among the messages that
+    are next in their levels. Counting reads narrow rows; it is linear in what it counts.
+    """
+    queue = unit.value("SELECT queue FROM queues WHERE ns = ? AND name = ?", (ns, name))
+    if queue is None:
+        return QueueStats()
+
+    def count(what: str) -> int:
+        return int(unit.value(f"SELECT count(*) FROM {what}", {"queue": queue, "now": unit.now}))  # type: ignore[arg-type]  # noqa: S608
+
+    due = count("scheduled WHERE queue = :queue AND due <= :now")
+    ended = count("leased WHERE queue = :queue AND until <= :now")
+    heads = [
+        since
+        for level in range(10)
+        if (
+            since := unit.value(
+                "SELECT since FROM ready WHERE queue = ? AND level = ? ORDER BY seq LIMIT 1", (queue, -level)
+            )
+        )
+        is not None
+    ]
+    heads += [unit.value("SELECT min(due) FROM scheduled WHERE queue = ?", (queue,))] if due else []
+    heads += [unit.value("SELECT min(until) FROM leased WHERE queue = ?", (queue,))] if ended else []
+    return QueueStats(
+        ready=count("ready WHERE queue = :queue") + due + ended,
+        scheduled=count("scheduled WHERE queue = :queue AND due > :now"),
+        leased=count("leased WHERE queue = :queue AND until > :now"),
+        dead=count("dead WHERE queue = :queue"),
+        oldest_ready_age=unit.now - min(heads) if heads else None,
+    )
+
+
+def purge(unit: Unit, ns: int, name: str, once_ttl: float) -> int:
+    queue = unit.queue(ns, name)
+    _advance(unit, queue)
+    places = "SELECT seq FROM ready WHERE queue = ?1 UNION ALL SELECT seq FROM scheduled WHERE queue = ?1"
+    gone = unit.rows(
+        f"SELECT seq, queue, id, once FROM messages WHERE seq IN ({places})",  # noqa: S608
+        (queue,),
+    )
+    unit.execute("DELETE FROM ready WHERE queue = ?", (queue,))
+    unit.execute("DELETE FROM scheduled WHERE queue = ?", (queue,))
+    forget(unit, gone, once_ttl)
+    return len(gone)
+
+
+def withdraw(unit: Unit, ns: int, ids: Sequence[str], once_ttl: float) -> list[bool]:
+    """Remove each from every queue where it is ready or scheduled."""
+    found = unit.rows(
+        "SELECT m.seq, m.queue, m.id, m.once, m.priority FROM messages m JOIN queues q ON q.queue = m.queue "
+        "WHERE m.id IN (SELECT value FROM json_each(?)) AND q.ns = ?",
+        (listed(ids), ns),
+    )
+    gone: list[tuple[int, int, str, bool]] = []
+    for queue in {row[1] for row in found}:
+        _advance(unit, queue)
+    for seq, queue, id, once, priority in found:
+        removed = (
+            unit.execute(
+                "DELETE FROM ready WHERE queue = ? AND level = ? AND seq = ?", (queue, -priority, seq)
+            ).rowcount
+            or unit.execute("DELETE FROM scheduled WHERE seq = ?", (seq,)).rowcount
+        )
+        if removed:
+            gone.append((seq, queue, id, once))
+    if gone:
+        forget(unit, gone, once_ttl)
+    removed_ids = {each[2] for each in gone}
+    return [id in removed_ids for id in ids]

@@ -1,0 +1,71 @@
+"""What an operation runs in: one write transaction's connection, time and consequences."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+__all__ = ["Unit", "insert", "listed"]
+
+#: Rows in one INSERT: few texts to prepare, and few crossings into SQLite, each of which lets go of the GIL.
+_CHUNKS: Final = (128, 32, 8, 1)
+
+
+class Unit:
+    """Operations of one transaction share it. They may run twice: the first run may be rolled back."""
+
+    __slots__ = ("broadcast", "connection", "finished", "now", "numbers", "woken")
+
+    def __init__(
+        self, connection: sqlite3.Connection, now: float, numbers: dict[tuple[int, str], int]
+    ) -> None:
+        self.connection = connection
+        self.now = now
+        self.numbers = numbers  # (ns, name) -> queue; forgotten on a rollback
+        self.woken: set[tuple[int, str]] = set()  # (ns, queue name) with something new to deliver
+        self.finished: set[tuple[int, str]] = set()  # (ns, id) now terminal
+        self.broadcast: set[int] = set()  # ns with a new broadcast
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        return self.connection.execute(sql, parameters)
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        return self.connection.execute(sql, parameters).fetchall()
+
+    def value(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """The first column of the first row, None without one."""
+        row = self.connection.execute(sql, parameters).fetchone()
+        return None if row is None else row[0]
+
+    def namespace(self, name: str) -> int:
+        """The number of a namespace, new if need be."""
+        self.execute("INSERT INTO namespaces (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
+        return int(self.value("SELECT ns FROM namespaces WHERE name = ?", (name,)))
+
+    def queue(self, ns: int, name: str) -> int:
+        """The number of a queue, new if need be."""
+        number = self.numbers.get((ns, name))
+        if number is None:
+            self.execute("INSERT INTO queues (ns, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (ns, name))
+            number = int(self.value("SELECT queue FROM queues WHERE ns = ? AND name = ?", (ns, name)))
+            self.numbers[ns, name] = number
+        return number
+
+
+def insert(unit: Unit, into: str, width: int, rows: Sequence[Sequence[Any]], then: str = "") -> None:
+    """``INSERT INTO {into} VALUES ... {then}`` for rows of ``width`` columns, many in each statement."""
+    start = 0
+    for size in _CHUNKS:
+        while len(rows) - start >= size:
+            one = f"({','.join('?' * width)})"
+            sql = f"INSERT INTO {into} VALUES {','.join([one] * size)} {then}"  # noqa: S608 (our own words)
+            unit.execute(sql, [value for row in rows[start : start + size] for value in row])
+            start += size
+
+
+def listed(values: Iterable[Any]) -> str:
+    """Values as one parameter for ``IN (SELECT value FROM json_each(?))``."""
+    return msgspec.json.encode(list(values)).decode()
