@@ -1,0 +1,353 @@
+"""The way to the database: what a URL says, a pool of autocommit connections, errors translated at the edge.
+
+No session state is relied on, so a transaction-mode PgBouncer may stand in between (``?pgbouncer=1``: then
+nothing is prepared either). A direct connection is also given planner settings at start-up, because plans of
+prepared statements outlive the empty tables they were made for: an index is always right for our statements.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import select
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeVar
+from urllib.parse import quote, urlencode
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import ConnStatus, Format
+from psycopg.rows import TupleRow, tuple_row
+from psycopg_pool import AsyncConnectionPool, PoolClosed
+
+from stem_core.errors import AdapterError, ConfigurationError, StemError
+from stem_core.ports.specs import AdapterOptions
+from stem_core.url import mask, query_of, without_query
+from stem_postgres.arrays import teach
+
+__all__ = [
+    "Again",
+    "Connection",
+    "Database",
+    "Flow",
+    "Location",
+    "Query",
+    "Rows",
+    "drive",
+    "drive_sync",
+    "is_lost",
+    "locate",
+]
+
+T = TypeVar("T")
+Connection = psycopg.AsyncConnection[TupleRow]
+Rows = Sequence[TupleRow]
+
+_PLANNER: Final = "-c enable_seqscan=off -c jit=off -c timezone=UTC"
+#: Our transactions never wait for people; one that does holds back vacuum for everybody.
+_GUARDS: Final = "-c idle_in_transaction_session_timeout=60000"
+_KEEPALIVE: Final = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+_RETRIED: Final = (
+    "40P01",
+    "40001",
+)  # deadlock detected, serialization failure: rolled back, so safe to repeat
+_ATTEMPTS: Final = 8
+_OURS: Final = ("schema", "pgbouncer", "listen_url", "pool", "migrate")
+
+
+class Query(NamedTuple):
+    """A statement with ``{s}`` for the schema, and its named parameters."""
+
+    template: str
+    parameters: Mapping[str, Any]
+
+
+#: A transaction without I/O: yields statements, is sent their rows, returns its result. Driven by whoever has
+#: the connection, async or sync.
+Flow = Generator[Query, Rows, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A URL taken apart. ``listen`` is None where LISTEN cannot work and polling must do."""
+
+    url: str
+    conninfo: str
+    listen: str | None
+    schema: str
+    pooled: bool
+    migrate: bool
+    size: int
+
+
+def locate(url: str, timeout: float = 10.0) -> Location:
+    """What ``url`` says; unknown query options are libpq's.
+
+    :raises ConfigurationError: an option's value is not one.
+    """
+    query = query_of(url)
+    ours: dict[str, str] = {name: query.pop(name) for name in _OURS if name in query}
+    schema = ours.get("schema", "stem")
+    if not schema or len(schema.encode()) > 63 or "\0" in schema:
+        raise ConfigurationError(
+            f"schema={schema!r} in {mask(url)!r}: expected a PostgreSQL schema name of 1 to 63 bytes"
+        )
+    pooled = _flag(url, ours, "pgbouncer", False)
+    try:
+        size = int(ours.get("pool", "8"))
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise ConfigurationError(
+            f"pool={ours['pool']!r} in {mask(url)!r}: expected the most connections to hold, 1 or more"
+        )
+    bare = without_query(url) + ("?" + urlencode(query, quote_via=quote) if query else "")
+    main = _conninfo(bare, timeout, pooled)
+    listen: str | None = None if pooled else main
+    if ours.get("listen_url"):
+        listen = _conninfo(ours["listen_url"], timeout, False)
+    return Location(url, main, listen, schema, pooled, _flag(url, ours, "migrate", True), size)
+
+
+def _flag(url: str, options: Mapping[str, str], name: str, default: bool) -> bool:
+    value = options.get(name)
+    if value is None:
+        return default
+    if value.lower() in ("1", "true", "yes", "on", ""):
+        return True
+    if value.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ConfigurationError(f"{name}={value!r} in {mask(url)!r}: expected 1 or 0")
+
+
+def _conninfo(url: str, timeout: float, pooled: bool) -> str:
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.Error as error:
+        raise ConfigurationError(f"{mask(url)!r} is not a PostgreSQL URL: {error}") from error
+    settings: dict[str, Any] = {"connect_timeout": max(2, round(timeout)), "application_name": "stem"}
+    settings |= _KEEPALIVE
+    settings |= given
+    if not pooled:
+        settings["options"] = " ".join(filter(None, (_PLANNER, _GUARDS, str(given.get("options") or ""))))
+    return make_conninfo(**settings)
+
+
+class Database:
+    """A pool of autocommit connections to one schema. Used from the event loop that opened it."""
+
+    def __init__(self, url: str, options: AdapterOptions) -> None:
+        self.location = locate(url, options.connect_timeout)
+        self.namespace = options.namespace
+        self._timeout = options.connect_timeout
+        self._schema = sql.Identifier(self.location.schema).as_string(None)
+        self._statements: dict[str, bytes] = {}
+        self._pool: AsyncConnectionPool[Connection] | None = None
+        self._healing: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def open(self) -> None:
+        """Connect.
+
+        :raises AdapterError: unreachable within ``connect_timeout``.
+        """
+        if self._closed:
+            raise self._use_after_close()
+        try:
+            # One plain connection first: its error says why, the pool's only that it waited.
+            async with asyncio.timeout(self._timeout):
+                await (await self.connect(self.location.conninfo)).close()
+        except (psycopg.Error, OSError, TimeoutError) as error:
+            raise self.failure(error) from error
+        self._pool = AsyncConnectionPool(
+            self.location.conninfo,
+            min_size=1,
+            max_size=self.location.size,
+            timeout=self._timeout,
+            max_idle=60.0,
+            # Attempts at 0, 1 and 3 seconds, then a new caller starts over: a long outage never means a long wait.
+            reconnect_timeout=5.0,
+            configure=self._configure,
+            check=_check,
+            kwargs={"autocommit": True},
+            open=False,
+        )
+        await self._pool.open()
+
+    async def close(self) -> None:
+        """Release every connection; again is fine."""
+        self._closed = True
+        if self._healing is not None:
+            self._healing.cancel()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    async def connect(self, conninfo: str) -> Connection:
+        """A connection outside the pool."""
+        connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+        await self._configure(connection)
+        return connection
+
+    def render(self, template: str) -> bytes:
+        """The statement for this schema."""
+        statement = self._statements.get(template)
+        if statement is None:
+            statement = self._statements[template] = template.replace("{s}", self._schema).encode()
+        return statement
+
+    async def run(self, template: str, parameters: Mapping[str, Any] | None = None) -> list[TupleRow]:
+        """One statement in a transaction of its own; repeated when it lost a deadlock."""
+        statement = self.render(template)
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with self._connection() as connection:
+                    cursor = connection.cursor(binary=True)
+                    await cursor.execute(statement, parameters)
+                    return await cursor.fetchall() if cursor.description else []
+            except psycopg.Error as error:
+                await self._after(error, attempt)
+        raise AssertionError("unreachable")
+
+    async def alone(self, flow: Callable[[], Flow[T]]) -> T:
+        """A flow of one statement, which is its own transaction."""
+        made = flow()
+        query = next(made)
+        rows = await self.run(query.template, query.parameters)
+        try:
+            made.send(rows)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        raise AssertionError("a flow of more than one statement needs transact()")
+
+    async def transact(self, flow: Callable[[], Flow[T]]) -> T:
+        """A whole flow in one transaction; started over when it lost a deadlock or asks for it."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with self._connection() as connection, connection.transaction():
+                    return await drive(flow(), connection, self.render)
+            except Again:
+                await asyncio.sleep(random.uniform(0, 0.01) * attempt)
+            except psycopg.Error as error:
+                await self._after(error, attempt)
+        raise AdapterError(
+            f"{mask(self.location.url)}: gave up after {_ATTEMPTS} attempts at a contended transaction; try again"
+        )
+
+    async def _after(self, error: psycopg.Error, attempt: int) -> None:
+        if error.sqlstate in _RETRIED and attempt + 1 < _ATTEMPTS:
+            await asyncio.sleep(random.uniform(0, 0.02) * (attempt + 1))
+            return
+        if is_lost(error):
+            self._heal()
+        raise self.failure(error) from error
+
+    def _heal(self) -> None:
+        """Look over the idle connections once: where one died, its neighbours usually did."""
+        pool = self._pool
+        if pool is not None and (self._healing is None or self._healing.done()):
+            self._healing = asyncio.create_task(_quietly(pool))
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        pool = self._pool
+        if pool is None:
+            raise self._use_after_close() if self._closed else StemError(f"{self} is not open; await open()")
+        try:
+            connection = await pool.getconn()
+        except PoolClosed as error:
+            raise self._use_after_close() from error
+        try:
+            yield connection
+        finally:
+            await pool.putconn(connection)
+
+    async def _configure(self, connection: Connection) -> None:
+        teach(connection)
+        connection.prepare_threshold = None if self.location.pooled else 2
+
+    def failure(self, error: BaseException) -> AdapterError:
+        """What the core is told of a driver's error."""
+        text = str(error).strip() or type(error).__name__
+        state = getattr(error, "sqlstate", None)
+        return AdapterError(f"{mask(self.location.url)}: {text}{f' [{state}]' if state else ''}")
+
+    def _use_after_close(self) -> StemError:
+        return StemError(f"{self} is closed; make a new one")
+
+    def __repr__(self) -> str:
+        return f"<PostgreSQL {mask(self.location.url)}>"
+
+
+class Again(Exception):
+    """A flow found that another transaction came first: roll back and start over."""
+
+
+async def drive(flow: Flow[T], connection: psycopg.AsyncConnection[Any], render: Callable[[str], bytes]) -> T:
+    """Run a flow on an async connection, inside whatever transaction that has."""
+    cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+    cursor.format = Format.BINARY
+    teach(cursor)
+    rows: Rows | None = None
+    while True:
+        try:
+            query = next(flow) if rows is None else flow.send(rows)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await cursor.execute(render(query.template), query.parameters)
+        rows = await cursor.fetchall() if cursor.description else []
+
+
+def drive_sync(flow: Flow[T], connection: psycopg.Connection[Any], render: Callable[[str], bytes]) -> T:
+    """The same on a sync connection."""
+    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+    cursor.format = Format.BINARY
+    teach(cursor)
+    rows: Rows | None = None
+    while True:
+        try:
+            query = next(flow) if rows is None else flow.send(rows)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        cursor.execute(render(query.template), query.parameters)
+        rows = cursor.fetchall() if cursor.description else []
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection went, so that nobody knows how the statement ended."""
+    state: str | None = getattr(error, "sqlstate", None)
+    if state is None:
+        return isinstance(error, psycopg.OperationalError)
+    return state[:2] == "08" or state[:3] == "57P"
+
+
+async def _check(connection: Connection) -> None:
+    """Notice a connection that died while idle without asking the server: its socket has something to say."""
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    if not poll.poll(0):
+        return
+    connection.pgconn.consume_input()  # a notice or a changed parameter is fine, the end is not
+    if connection.pgconn.status != ConnStatus.OK or poll.poll(0):
+        raise psycopg.OperationalError("the server closed the connection")
+
+
+async def _quietly(pool: AsyncConnectionPool[Connection]) -> None:
+    with contextlib.suppress(psycopg.Error):
+        await pool.check()

@@ -1,0 +1,83 @@
+"""NOTIFY, seldom and never in the transaction that it announces.
+
+A transaction with a pending NOTIFY commits under one lock of the whole server; thirty-two clients that did so in
+every enqueue ran at a sixth of their speed. So the ring is a statement of its own afterwards, and each process
+rings at most once in twenty milliseconds: at once when it was quiet, then for all that gathered meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from typing import Final
+
+from stem_core.errors import StemError
+from stem_postgres.arrays import Texts
+from stem_postgres.connection import Database
+
+__all__ = ["Doorbell"]
+
+_NOTIFY: Final = "select pg_notify(%(channel)s, payload) from unnest(%(payloads)s) as p (payload)"
+#: NOTIFY takes less than 8000 bytes.
+_MOST_BYTES: Final = 7900
+
+
+class Doorbell:
+    """Announces names (queues or task ids) on a channel, several to a payload, one a line."""
+
+    def __init__(self, database: Database, channel: str, interval: float) -> None:
+        self._database = database
+        self._channel = channel
+        self._interval = interval
+        self._pending: dict[str, None] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._later: set[asyncio.TimerHandle] = set()
+
+    def ring(self, names: Iterable[str]) -> None:
+        """Announce ``names`` soon; returns at once, and a failure is nothing but a missing hint."""
+        self._pending.update(dict.fromkeys(names))
+        if self._pending and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self._send(), name="stem-postgres-notify")
+
+    def ring_after(self, delays: Iterable[float], names: Iterable[str]) -> None:
+        """Announce after each of ``delays`` seconds what somebody else is going to commit."""
+        kept = tuple(names)
+        loop = asyncio.get_running_loop()
+        for delay in delays:
+            self._later = {each for each in self._later if not each.cancelled() and each.when() > loop.time()}
+            self._later.add(loop.call_later(delay, self.ring, kept))
+
+    async def close(self) -> None:
+        """Send what is pending and stop."""
+        for timer in self._later:
+            timer.cancel()
+        self._later.clear()
+        if self._task is not None and not self._task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                if not self._pending:
+                    self._task.cancel()
+                await self._task
+
+    async def _send(self) -> None:
+        with contextlib.suppress(StemError):
+            while self._pending:
+                names, self._pending = list(self._pending), {}
+                parameters = {"channel": self._channel, "payloads": Texts(_packed(names))}
+                await self._database.run(_NOTIFY, parameters)
+                await asyncio.sleep(self._interval)
+
+
+def _packed(names: list[str]) -> list[str | None]:
+    payloads: list[str | None] = []
+    lines: list[str] = []
+    size = 0
+    for name in names:
+        length = len(name.encode()) + 1
+        if size + length > _MOST_BYTES:
+            payloads.append("\n".join(lines))
+            lines, size = [], 0
+        lines.append(name)
+        size += length
+    payloads.append("\n".join(lines))
+    return payloads

@@ -1,0 +1,62 @@
+"""What nobody needs any more is removed in small batches, by one process at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import random
+from collections.abc import Sequence
+from typing import Final
+
+from stem_core.errors import StemError
+from stem_postgres.connection import Database
+
+__all__ = ["Janitor"]
+
+_LOG = logging.getLogger("stem.postgres")
+_EVERY: Final = 60.0
+_MOST_BATCHES: Final = 100
+
+
+class Janitor:
+    """Runs pruning statements about once a minute. Each returns a row per row removed, and looks at the rows'
+    state again under their locks, so that nothing is removed on what was true a moment ago.
+    """
+
+    def __init__(self, database: Database, statements: Sequence[str]) -> None:
+        self._database = database
+        self._statements = statements
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._keep_clean(), name="stem-postgres-janitor")
+
+    async def close(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def clean(self) -> int:
+        """Remove all that has expired (up to a limit); how many rows."""
+        removed = 0
+        for statement in self._statements:
+            digest = hashlib.blake2b(f"{self._database.location.schema}\0{statement}".encode(), digest_size=8)
+            lock = int.from_bytes(digest.digest(), "big", signed=True)
+            for _ in range(_MOST_BATCHES):
+                rows = await self._database.run(statement, {"lock": lock})
+                removed += len(rows)
+                if not rows:
+                    break
+        return removed
+
+    async def _keep_clean(self) -> None:
+        while True:
+            await asyncio.sleep(random.uniform(_EVERY / 2, _EVERY * 1.5))
+            try:
+                await self.clean()
+            except StemError as error:
+                _LOG.warning("pruning failed, tried again in a minute: %s", error)
