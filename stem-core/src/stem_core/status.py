@@ -194,32 +194,44 @@ class StatusPage(msgspec.Struct, frozen=True):
 def merge(current: TaskStatus | None, update: StatusUpdate) -> TaskStatus | None:
     """The status after ``update``, or None when law 20 refuses it."""
     if current is None:
-        kept: dict[str, Any] = {name: getattr(update, name) for name in _STATUS_FIELDS}
-        return TaskStatus(**kept)
-    if not _may_follow(current, update):
+        # Both keep these fields under the same names; spelt out, since every status of every task comes by here.
+        return TaskStatus(
+            id=update.id,
+            state=update.state,
+            generation=update.generation,
+            attempt=update.attempt,
+            name=update.name,
+            queue=update.queue,
+            payload=update.payload,
+            encoder=update.encoder,
+            error=update.error,
+            reason=update.reason,
+            meta=update.meta,
+            progress=update.progress,
+            enqueued_at=update.enqueued_at,
+            started_at=update.started_at,
+            finished_at=update.finished_at,
+        )
+    before = current.generation, current.attempt, current.rank
+    after = update.generation, update.attempt, update.rank
+    if after[0] < before[0] or (after[0] == before[0] and (before[2] == RANK_TERMINAL or after < before)):
         return None
-    moved = _order(update) > _order(current) or update.state is not current.state
-    fields: dict[str, Any] = {name: getattr(current, name) for name in _STATUS_FIELDS}
-    for name in _STATUS_FIELDS:
-        new = getattr(update, name)
-        if new is not None or (moved and name in _OF_THE_STATE):
-            fields[name] = new
-    fields["reason"] = update.reason
-    fields["meta"] = {**current.meta, **update.meta}
-    return TaskStatus(**fields)
-
-
-def _order(value: TaskStatus | StatusUpdate) -> tuple[int, int, int]:
-    return value.generation, value.attempt, value.rank
-
-
-def _may_follow(current: TaskStatus, update: StatusUpdate) -> bool:
-    if update.generation != current.generation:
-        return update.generation > current.generation
-    if current.terminal:
-        return False
-    return (update.attempt, update.rank) >= (current.attempt, current.rank)
-
-
-_STATUS_FIELDS = TaskStatus.__struct_fields__
-_OF_THE_STATE = frozenset({"payload", "encoder", "error", "finished_at"})
+    # What belongs to the state is replaced when the state moves, even with nothing.
+    moved = after > before or update.state is not current.state
+    return TaskStatus(
+        id=current.id,
+        state=update.state,
+        generation=update.generation,
+        attempt=update.attempt,
+        name=current.name if update.name is None else update.name,
+        queue=current.queue if update.queue is None else update.queue,
+        payload=update.payload if moved or update.payload is not None else current.payload,
+        encoder=update.encoder if moved or update.encoder is not None else current.encoder,
+        error=update.error if moved or update.error is not None else current.error,
+        reason=update.reason,
+        meta={**current.meta, **update.meta} if update.meta else current.meta,
+        progress=current.progress if update.progress is None else update.progress,
+        enqueued_at=current.enqueued_at if update.enqueued_at is None else update.enqueued_at,
+        started_at=current.started_at if update.started_at is None else update.started_at,
+        finished_at=update.finished_at if moved or update.finished_at is not None else current.finished_at,
+    )
