@@ -129,6 +129,10 @@ class TaskContext:
             delay = max(0.0, instant(eta).timestamp() - now)
         return RetryTask(RetryRequest(delay, retry_policy))
 
+    def task_context(self) -> TaskContext:
+        """This context: what :func:`enter_task` needs."""
+        return self
+
     async def heartbeat(self) -> None:
         """Renew the lease now and check that it still holds. The worker renews it by itself as well.
 
@@ -168,17 +172,22 @@ class TaskContext:
         return self._controls.enqueue_sync(_call(call, args, options))
 
 
-_current: ContextVar[TaskContext | None] = ContextVar("stem_current_task", default=None)
+class HasContext(Protocol):
+    """A run, which makes its context when somebody asks for it: most handlers never do."""
+
+    def task_context(self) -> TaskContext: ...
+
+
+_current: ContextVar[HasContext | None] = ContextVar("stem_current_task", default=None)
+
+#: Makes a run the current task of this ``contextvars`` context; each run has its own.
+enter_task: Final = _current.set
 
 
 def current_task() -> TaskContext | None:
     """The context of the task that this code runs in, None outside of one."""
-    return _current.get()
-
-
-def enter_task(context: TaskContext) -> None:
-    """Make ``context`` the current task of this ``contextvars`` context (each run has its own)."""
-    _current.set(context)
+    run = _current.get()
+    return None if run is None else run.task_context()
 
 
 class _TaskLog(logging.LoggerAdapter[logging.Logger]):
@@ -202,7 +211,7 @@ class TaskLogFilter(logging.Filter):
     """Gives every record the fields of the task it was logged in, for handlers of any logger."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        context = _current.get()
+        context = current_task()
         for name, value in (_fields(context) if context else _NO_FIELDS).items():
             if not hasattr(record, name):
                 setattr(record, name, value)

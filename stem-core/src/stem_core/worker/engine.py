@@ -27,7 +27,7 @@ from stem_core.worker.finishing import Finisher
 from stem_core.worker.handlers import Handlers
 from stem_core.worker.intake import Intake
 from stem_core.worker.leases import LeaseKeeper
-from stem_core.worker.outcome import Failed, Finish
+from stem_core.worker.outcome import Failed, Finish, Kind
 from stem_core.worker.pool import Pool
 from stem_core.worker.processes import ProcessExecutor
 from stem_core.worker.queues import QueuePlan
@@ -118,7 +118,7 @@ class Engine:
         )
         self._watchdog = LoopWatchdog(settings.longest_block, self._blocked)
         self._looked_empty = asyncio.Event()
-        self._observed = bool(wiring.hooks("stem_task_received"))
+        self._watched = frozenset(kind for kind in Kind if wiring.hooks(kind.value))
 
     def gauges(self) -> dict[str, int]:
         """What is going on right now."""
@@ -138,7 +138,7 @@ class Engine:
         """Work until stopped, then drain."""
         if until_empty:
             self._own_delays = {}
-            self._consumer.wait = min(self._settings.wait, 0.05)
+            self._consumer.wait = min(self._settings.wait, 0.02)
         self._watchdog.start()
         helpers = [_start(self._leases.run()), _start(self._finisher.run()), _start(self._announcer.run())]
         if until_empty:
@@ -234,32 +234,36 @@ class Engine:
                 self._own_delays[delivery.message.id] = time.monotonic() + action.delay
             else:
                 self._own_delays.pop(delivery.message.id, None)
-        event = finish.event
-        if event is not None:
-            hook, given = event.hook, event.arguments
-            if hook == "stem_task_succeeded":
-                stats.succeeded += 1
-                stats.seconds += given["seconds"]
-            elif hook == "stem_task_failed":
-                stats.failed += 1
-            elif hook == "stem_task_retried":
-                stats.retried += 1
-            else:
-                stats.cancelled += 1
-            if self._wiring.hooks(hook):
-                self._wiring.emit(hook, envelope=finish.envelope, **given)
-        elif isinstance(action, Release):
-            stats.given_back += 1
-        elif finish.envelope is not None:
-            stats.already_done += 1
+        kind = finish.kind
+        if kind is Kind.SUCCEEDED:
+            stats.succeeded += 1
+            stats.seconds += finish.end.seconds  # type: ignore[union-attr]
+        else:
+            self._count(kind)
+        if kind in self._watched:
+            self._wiring.emit(kind.value, **finish.hook_arguments())
         if isinstance(action, DeadLetter):
-            stats.dead_lettered += 1
-            if action.reason == DeadReason.SIGNATURE_INVALID:
-                stats.signature_invalid += 1
-            message = delivery.message
-            self._wiring.emit(
-                "stem_task_dead_lettered", id=message.id, queue=message.queue, reason=str(action.reason)
-            )
+            self._put_aside(delivery, str(action.reason))
+
+    def _count(self, kind: Kind) -> None:
+        stats = self._stats
+        if kind is Kind.FAILED:
+            stats.failed += 1
+        elif kind is Kind.RETRIED:
+            stats.retried += 1
+        elif kind is Kind.CANCELLED:
+            stats.cancelled += 1
+        elif kind is Kind.GIVEN_BACK:
+            stats.given_back += 1
+        elif kind is Kind.RECORDED:
+            stats.already_done += 1
+
+    def _put_aside(self, delivery: Delivery, reason: str) -> None:
+        self._stats.dead_lettered += 1
+        if reason == DeadReason.SIGNATURE_INVALID:
+            self._stats.signature_invalid += 1
+        message = delivery.message
+        self._wiring.emit("stem_task_dead_lettered", id=message.id, queue=message.queue, reason=reason)
 
     def _dropped(self, finish: Finish) -> None:
         if self._leases.holds(finish.delivery.receipt):

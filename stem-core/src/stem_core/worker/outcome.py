@@ -16,8 +16,8 @@ A message acked before its run (``acks_late=False``) has no settlement left: its
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
+from enum import Enum
 from typing import Any, Final
 
 import msgspec
@@ -30,9 +30,9 @@ from stem_core.status import StatusUpdate, TaskError, TaskState, TaskStatus
 
 __all__ = [
     "Cancelled",
-    "Event",
     "Failed",
     "Finish",
+    "Kind",
     "Retried",
     "Succeeded",
     "cancelled",
@@ -49,11 +49,16 @@ __all__ = [
 RUNNING_TTL: Final = 7 * 86_400.0
 
 
-class Event(msgspec.Struct, frozen=True):
-    """A hook to call, and a counter to raise, once the finish is stored."""
+class Kind(Enum):
+    """What a finish says; its value is the hook that tells of it."""
 
-    hook: str
-    arguments: Mapping[str, Any]
+    SUCCEEDED = "stem_task_succeeded"
+    FAILED = "stem_task_failed"
+    RETRIED = "stem_task_retried"
+    CANCELLED = "stem_task_revoked"
+    GIVEN_BACK = "given back"
+    UNREADABLE = "unreadable"
+    RECORDED = "recorded before"
 
 
 class Succeeded(msgspec.Struct, frozen=True):
@@ -94,7 +99,20 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True):
     update: StatusUpdate | None = None
     derived: tuple[bytes, ...] = ()
     outcome: GroupOutcome | None = None
-    event: Event | None = None
+    kind: Kind
+    end: Succeeded | Failed | Retried | Cancelled | None = None
+
+    def hook_arguments(self) -> dict[str, Any]:
+        """What the hook of its kind is called with."""
+        end, attempt = self.end, self.delivery.attempt
+        if isinstance(end, Succeeded):
+            return {"envelope": self.envelope, "attempt": attempt, "seconds": end.seconds}
+        if isinstance(end, Failed):
+            return {"envelope": self.envelope, "attempt": attempt, "error": end.error}
+        if isinstance(end, Retried):
+            return {"envelope": self.envelope, "attempt": attempt, "error": end.error, "delay": end.delay}
+        assert isinstance(end, Cancelled)
+        return {"envelope": self.envelope, "reason": end.reason}
 
 
 def running(envelope: Envelope, delivery: Delivery, started_at: datetime) -> StatusUpdate:
@@ -142,7 +160,8 @@ def succeeded(
         ),
         derived=_derived(envelope, state),
         outcome=_outcome(envelope, Outcome(state, end.payload, end.encoder)) if envelope.group else None,
-        event=Event("stem_task_succeeded", {"attempt": delivery.attempt, "seconds": end.seconds}),
+        kind=Kind.SUCCEEDED,
+        end=end,
     )
 
 
@@ -157,7 +176,8 @@ def failed(
         update=_ended(envelope, delivery, TaskState.FAILED, end.error, end.reason, started_at, now),
         derived=_derived(envelope, TaskState.FAILED),
         outcome=_outcome(envelope, Outcome(TaskState.FAILED, error=end.error)),
-        event=Event("stem_task_failed", {"attempt": delivery.attempt, "error": end.error}),
+        kind=Kind.FAILED,
+        end=end,
     )
 
 
@@ -173,7 +193,8 @@ def cancelled(
         update=_ended(envelope, delivery, TaskState.CANCELLED, error, end.reason, started_at, now),
         derived=_derived(envelope, TaskState.CANCELLED),
         outcome=_outcome(envelope, Outcome(TaskState.CANCELLED, error=error)),
-        event=Event("stem_task_revoked", {"reason": end.reason}),
+        kind=Kind.CANCELLED,
+        end=end,
     )
 
 
@@ -196,20 +217,25 @@ def retried(envelope: Envelope, delivery: Delivery, end: Retried, *, started_at:
             started_at=started_at,
             ttl=max(RUNNING_TTL, envelope.result_ttl) + end.delay,
         ),
-        event=Event(
-            "stem_task_retried", {"attempt": delivery.attempt, "error": end.error, "delay": end.delay}
-        ),
+        kind=Kind.RETRIED,
+        end=end,
     )
 
 
 def given_back(delivery: Delivery, delay: float = 0.0) -> Finish:
     """It was not run, or its run was cut short by a shutdown: the hand-out is refunded."""
-    return Finish(delivery=delivery, settlement=Settlement(delivery.receipt, Release(delay)))
+    return Finish(
+        delivery=delivery, settlement=Settlement(delivery.receipt, Release(delay)), kind=Kind.GIVEN_BACK
+    )
 
 
 def unreadable(delivery: Delivery, reason: DeadReason, detail: str) -> Finish:
     """Its bytes cannot be trusted: no status, group or lock of that id is touched."""
-    return Finish(delivery=delivery, settlement=Settlement(delivery.receipt, DeadLetter(reason, detail)))
+    return Finish(
+        delivery=delivery,
+        settlement=Settlement(delivery.receipt, DeadLetter(reason, detail)),
+        kind=Kind.UNREADABLE,
+    )
 
 
 def recorded(envelope: Envelope, delivery: Delivery, status: TaskStatus) -> Finish:
@@ -228,6 +254,7 @@ def recorded(envelope: Envelope, delivery: Delivery, status: TaskStatus) -> Fini
         settlement=_settle(envelope, delivery, action),
         derived=_derived(envelope, status.state),
         outcome=_outcome(envelope, Outcome(status.state, status.payload, status.encoder, error)),
+        kind=Kind.RECORDED,
     )
 
 

@@ -41,6 +41,7 @@ class Run:
         "handler",
         "interrupt",
         "lease",
+        "make_context",
         "not_before",
         "receipt",
         "started",
@@ -58,6 +59,8 @@ class Run:
         self.lease = lease
         self.handler: Handler | None = None
         self.context: TaskContext | None = None
+        #: Makes ``context`` when somebody asks for it; set before the handler is called.
+        self.make_context: Callable[[Run], TaskContext] | None = None
         self.execution: asyncio.Task[None] | None = None
         #: Seconds until it may start; waited for in this worker.
         self.not_before = 0.0
@@ -74,6 +77,13 @@ class Run:
         self.finishing = False
         #: How to cut a handler short that does not run on the loop.
         self.interrupt: Callable[[Stop], None] | None = None
+
+    def task_context(self) -> TaskContext:
+        """What the handler sees of this run, made at the first call."""
+        if self.context is None:
+            assert self.make_context is not None
+            self.context = self.make_context(self)
+        return self.context
 
     def stopped(self) -> Stop | None:
         """``stop`` as it is now, whatever it was a few awaits ago."""

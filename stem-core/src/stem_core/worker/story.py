@@ -10,13 +10,13 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from stem_core.clock import Clock
 from stem_core.context import Controls, RetryTask, TaskContext, enter_task
-from stem_core.envelope import Ack, Envelope, Settlement
+from stem_core.envelope import Ack, Settlement
 from stem_core.errors import DecodeError, SoftTimeLimitExceeded
 from stem_core.names import DeadReason
 from stem_core.retry import Again, RetryRequest, class_names, decide
@@ -69,33 +69,18 @@ class Story:
     async def tell(self, run: Run) -> Finish | None:
         """Run it; what is to be stored at its end, None when that is nobody's business here any more."""
         run.begun = True
-        try:
-            return await self._to_its_end(run)
-        except asyncio.CancelledError:
-            if (stop := run.stopped()) is None:  # not by the worker: whoever kills the loop gets his way
-                raise
-            return self._cut_short(run, stop)
-
-    async def _to_its_end(self, run: Run) -> Finish | None:
         envelope, handler = run.envelope, run.handler
-        if handler is None:
-            raise AssertionError(f"{envelope.name} was let in without a handler")
-        if (stop := run.stopped()) is not None:  # before its first step
-            return self._cut_short(run, stop)
-        if run.not_before:
-            await asyncio.sleep(run.not_before)
-        if not envelope.acks_late and not await self._ack_now(run):
-            return None
-        gathered = inputs.NOTHING
-        if envelope.input is not None:
-            found = await inputs.gather(envelope.input, self._wiring.backend)
-            if not isinstance(found, inputs.Gathered):
-                return self._without_input(run, found)
-            gathered = found
-        run.started_at = self._now()
-        self._announce(run)
+        assert handler is not None
         try:
-            if handler.isolation == "process" or (envelope.time_limit and handler.kind == "sync"):
+            gathered = inputs.NOTHING
+            if run.not_before or envelope.input is not None or not envelope.acks_late or run.stop is not None:
+                prepared = await self._prepare(run)
+                if not isinstance(prepared, inputs.Gathered):
+                    return prepared
+                gathered = prepared
+            run.started_at = self._now()
+            self._announce(run)
+            if handler.isolation == "process" or (envelope.time_limit is not None and handler.kind == "sync"):
                 payload, chain = await self._processes.run(run, gathered)
             else:
                 value = await self._call(run, handler, gathered)
@@ -106,8 +91,10 @@ class Story:
                 except Exception as error:  # noqa: BLE001 - any encoder may be at fault, and a second run would end the same
                     return self.failure(run, error_of(error), class_names(error), None, DeadReason.REJECTED)
         except asyncio.CancelledError as error:
+            if (stop := run.stopped()) is not None:
+                return self._cut_short(run, stop)
             current = asyncio.current_task()
-            if run.stopped() is not None or (current is not None and current.cancelling()):
+            if current is not None and current.cancelling():  # whoever kills the loop gets his way
                 raise
             return self._raised(run, error)  # the handler's own: it awaited something that was cancelled
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a handler may raise anything
@@ -115,48 +102,66 @@ class Story:
                 return self._cut_short(run, stop)
             return self._raised(run, error)
         seconds = time.monotonic() - (run.started or time.monotonic())
-        return outcome.succeeded(
-            envelope,
-            run.delivery,
-            Succeeded(payload, chain, seconds),
-            started_at=run.started_at,
-            now=self._now(),
-        )
+        end = Succeeded(payload, chain, seconds)
+        return outcome.succeeded(envelope, run.delivery, end, started_at=run.started_at, now=self._now())
 
-    async def _call(self, run: Run, handler: Handler, gathered: inputs.Gathered) -> Any:
-        args, kwargs = self._arguments(run.envelope, handler, gathered)
-        context = self._context(run)
-        run.context = context
-        enter_task(context)
+    async def _prepare(self, run: Run) -> inputs.Gathered | Finish | None:
+        """What few runs need before they start."""
+        envelope = run.envelope
+        if run.stop is not None:  # before its first step
+            return self._cut_short(run, run.stop)
+        if run.not_before:
+            await asyncio.sleep(run.not_before)
+        if not envelope.acks_late and not await self._ack_now(run):
+            return None
+        if envelope.input is None:
+            return inputs.NOTHING
+        found = await inputs.gather(envelope.input, self._wiring.backend)
+        return found if isinstance(found, inputs.Gathered) else self._without_input(run, found)
+
+    def _call(self, run: Run, handler: Handler, gathered: inputs.Gathered) -> Awaitable[Any]:
+        """The handler, called with its arguments; to be awaited."""
+        args, kwargs = decode_arguments(self._wiring.encoders, run.envelope, self._namespace)
+        if gathered is not inputs.NOTHING:
+            args = inputs.decode(gathered, self._wiring.encoders, self._namespace) + args
+        args, kwargs = handler.convert(args, kwargs)
+        run.make_context = self._context
+        enter_task(run)
         if handler.wants_context:
-            args.insert(0, context)
-        if not self._scopes:
-            return await self._execute(run, handler, args, kwargs)
-        async with contextlib.AsyncExitStack() as stack:
-            for scope in self._scopes:
-                try:
-                    await stack.enter_async_context(_Guarded(scope(context=context)))
-                except Exception:  # noqa: BLE001 - a plugin's fault changes nothing
-                    _log.exception("A stem_task_scope hook failed; the task runs without it")
-            return await self._execute(run, handler, args, kwargs)
+            args.insert(0, run.task_context())
+        if self._scopes:
+            return self._in_scopes(run, handler, args, kwargs)
+        return self._execute(run, handler, args, kwargs)
 
-    async def _execute(self, run: Run, handler: Handler, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    def _execute(self, run: Run, handler: Handler, args: list[Any], kwargs: dict[str, Any]) -> Awaitable[Any]:
         envelope = run.envelope
         if self._observed:
             self._wiring.emit("stem_task_started", envelope=envelope, attempt=run.delivery.attempt)
         if handler.kind == "sync":
-            return await self._in_thread(run, lambda: handler.function(*args, **kwargs))
+            return self._in_thread(run, lambda: handler.function(*args, **kwargs))
         run.started = time.monotonic()
+        body: Awaitable[Any] = handler.function(*args, **kwargs)
         if envelope.soft_time_limit is None and envelope.time_limit is None:
-            return await handler.function(*args, **kwargs)
+            return body
+        return self._within_limits(run, Interruptible(body))  # type: ignore[arg-type]
+
+    async def _in_scopes(self, run: Run, handler: Handler, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        async with contextlib.AsyncExitStack() as stack:
+            for scope in self._scopes:
+                try:
+                    await stack.enter_async_context(_Guarded(scope(context=run.task_context())))
+                except Exception:  # noqa: BLE001 - a plugin's fault changes nothing
+                    _log.exception("A stem_task_scope hook failed; the task runs without it")
+            return await self._execute(run, handler, args, kwargs)
+
+    async def _within_limits(self, run: Run, body: Interruptible[Any]) -> Any:
         loop = asyncio.get_running_loop()
-        body: Interruptible[Any] = Interruptible(handler.function(*args, **kwargs))
+        soft, hard = run.envelope.soft_time_limit, run.envelope.time_limit
         timers = []
-        if envelope.soft_time_limit is not None:
-            soft = envelope.soft_time_limit
+        if soft is not None:
             timers.append(loop.call_later(soft, lambda: body.interrupt(soft_limit_error(soft))))
-        if envelope.time_limit is not None:
-            timers.append(loop.call_later(envelope.time_limit, run.cut, Stop.HARD_LIMIT))
+        if hard is not None:
+            timers.append(loop.call_later(hard, run.cut, Stop.HARD_LIMIT))
         try:
             return await body
         finally:
@@ -192,14 +197,6 @@ class Story:
         finally:
             for timer in timers:
                 timer.cancel()
-
-    def _arguments(
-        self, envelope: Envelope, handler: Handler, gathered: inputs.Gathered
-    ) -> tuple[list[Any], dict[str, Any]]:
-        args, kwargs = decode_arguments(self._wiring.encoders, envelope, self._namespace)
-        if gathered is not inputs.NOTHING:
-            args = inputs.decode(gathered, self._wiring.encoders, self._namespace) + args
-        return handler.convert(args, kwargs)
 
     def _encoded(self, run: Run, handler: Handler, value: Any) -> tuple[bytes | None, str | None]:
         envelope = run.envelope
