@@ -11,20 +11,20 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from stem_core.envelope import new_id
 from stem_core.errors import DecodeError, UnsupportedCapability
 from stem_core.handles import Runs
 from stem_core.options import check_name
 from stem_core.ports.backend import Backend
 from stem_core.shared import commands
-from stem_core.shared.commands import CHANNEL, Command, Kind, Reply, reply_channel
+from stem_core.shared.commands import CHANNEL, Command, Reply, reply_channel
 from stem_core.shared.heartbeats import Heartbeat, Heartbeats
 from stem_core.shared.pauses import Pause, Pauses
+from stem_core.shared.telling import command, sealed, tell
 from stem_core.wiring import Wiring
 
-__all__ = ["Control", "tell_revoked"]
+__all__ = ["Control"]
 
 #: Seconds to wait for replies when it is not known how many there will be.
 PATIENCE: Final = 1.0
@@ -44,15 +44,15 @@ class Control:
 
     async def ping(self, *, workers: Sequence[str] = (), timeout: float = 5.0) -> list[Reply]:
         """One reply of each worker that hears it within ``timeout`` seconds."""
-        return await self._stem.run(lambda wiring: _ask(wiring, _command("ping", workers), timeout))
+        return await self._stem.run(lambda wiring: _ask(wiring, command("ping", workers), timeout))
 
     async def inspect(self, *, workers: Sequence[str] = (), timeout: float = 5.0) -> list[Reply]:
         """What each worker is running: ``{"queues", "paused", "running": [{"id", "name", "attempt", "seconds"}]}``."""
-        return await self._stem.run(lambda wiring: _ask(wiring, _command("inspect", workers), timeout))
+        return await self._stem.run(lambda wiring: _ask(wiring, command("inspect", workers), timeout))
 
     async def stats(self, *, workers: Sequence[str] = (), timeout: float = 5.0) -> list[Reply]:
         """Each worker's counters since its start."""
-        return await self._stem.run(lambda wiring: _ask(wiring, _command("stats", workers), timeout))
+        return await self._stem.run(lambda wiring: _ask(wiring, command("stats", workers), timeout))
 
     async def pause(self, queue: str, *, reason: str = "") -> None:
         """Stop handing out ``queue``, until it is resumed; running tasks finish."""
@@ -60,7 +60,7 @@ class Control:
 
         async def work(wiring: Wiring) -> None:
             await Pauses(_state(wiring)).pause(queue, reason)
-            await tell(wiring, _command("pause", queue=queue))
+            await tell(wiring, command("pause", queue=queue))
 
         await self._stem.run(work)
 
@@ -69,7 +69,7 @@ class Control:
 
         async def work(wiring: Wiring) -> bool:
             was = await Pauses(_state(wiring)).resume(queue)
-            await tell(wiring, _command("resume", queue=queue))
+            await tell(wiring, command("resume", queue=queue))
             return was
 
         return await self._stem.run(work)
@@ -88,27 +88,8 @@ class Control:
         """Stop workers. Warm: drain without limit; soft: drain for ``drain_timeout``; hard: give all back at once."""
         if mode not in ("warm", "soft", "hard"):
             raise ValueError(f"mode={mode!r} is not 'warm', 'soft' or 'hard'")
-        command = _command("shutdown", workers, mode=mode)
-        return await self._stem.run(lambda wiring: _ask(wiring, command, timeout))
-
-
-async def tell(wiring: Wiring, command: Command) -> None:
-    """Broadcast a command, where the broker can; what it asks is in the state all the same."""
-    if wiring.broker.capabilities.broadcast:
-        await wiring.broker.broadcast(CHANNEL, _sealed(wiring, command))
-
-
-async def tell_revoked(wiring: Wiring, ids: Sequence[str]) -> None:
-    """Make running workers look at revocations that were just written."""
-    await tell(wiring, _command("revoke", ids=list(ids)))
-
-
-def _command(kind: Kind, workers: Sequence[str] = (), **arguments: Any) -> Command:
-    return Command(id=new_id(), kind=kind, sent_at=time.time(), workers=tuple(workers), arguments=arguments)
-
-
-def _sealed(wiring: Wiring, command: Command) -> bytes:
-    return commands.seal(command, namespace=wiring.namespace, signer=wiring.signer)
+        asked = command("shutdown", workers, mode=mode)
+        return await self._stem.run(lambda wiring: _ask(wiring, asked, timeout))
 
 
 def _state(wiring: Wiring) -> Backend:
@@ -121,20 +102,20 @@ def _state(wiring: Wiring) -> Backend:
     return backend
 
 
-async def _ask(wiring: Wiring, command: Command, timeout: float) -> list[Reply]:
+async def _ask(wiring: Wiring, asked: Command, timeout: float) -> list[Reply]:
     broker, backend = wiring.broker, wiring.backend
     if not broker.capabilities.broadcast:
         raise UnsupportedCapability(
-            f"{command.kind!r} is sent by broadcast, and {type(broker).__name__} does not declare it; "
+            f"{asked.kind!r} is sent by broadcast, and {type(broker).__name__} does not declare it; "
             "control.workers() reads the heartbeats"
         )
-    expected = set(command.workers)
+    expected = set(asked.workers)
     if not expected and backend is not None and backend.capabilities.state:
         expected = {each.id for each in await Heartbeats(backend).alive()}
     replies: dict[str, Reply] = {}
-    stream = broker.subscribe([reply_channel(command.id)])
+    stream = broker.subscribe([reply_channel(asked.id)])
     listening = asyncio.ensure_future(_listen(stream, replies, expected))
-    data = _sealed(wiring, command)
+    data = sealed(wiring, asked)
     deadline = time.monotonic() + (timeout if expected else min(timeout, PATIENCE))
     again = FIRST_AGAIN
     try:

@@ -104,7 +104,7 @@ class Admission:
             return UNKNOWN_DELAY
         if slot is None:
             times = self._full[key] = self._full.get(key, 0) + 1
-            return random.uniform(0.5, 1.0) * min(FULL_DELAY * 2 ** min(times - 1, 10), LONGEST_FULL_DELAY)
+            return random.uniform(0.5, 1.0) * min(FULL_DELAY * 2.0 ** min(times, 10), LONGEST_FULL_DELAY)
         self._full.pop(key, None)
         self._held[run.receipt] = slot
         return None

@@ -77,6 +77,15 @@ class Remote:
         self._look_now = asyncio.Event()
         self._answers: dict[str, Reply] = {}
         self.revoked = Revoked()
+        self._actions: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+            "ping": self._ping,
+            "inspect": self._inspect,
+            "stats": self._stats,
+            "pause": self._look_again,
+            "resume": self._look_again,
+            "revoke": self._look_again,
+            "shutdown": self._shut_down,
+        }
 
     @property
     def _has_state(self) -> bool:
@@ -184,11 +193,11 @@ class Remote:
         await wiring.broker.broadcast(reply_channel(command.id), answer)
 
     def _obey(self, command: Command) -> Reply:
-        action = _ACTIONS.get(command.kind)
+        action = self._actions.get(command.kind)
         if action is None:
             return Reply(command=command.id, worker=self._worker, error=f"unknown command {command.kind!r}")
         try:
-            return Reply(command=command.id, worker=self._worker, answer=action(self, command.arguments))
+            return Reply(command=command.id, worker=self._worker, answer=action(command.arguments))
         except (KeyError, TypeError, ValueError) as error:
             return Reply(command=command.id, worker=self._worker, error=f"bad arguments: {error!r}")
 
@@ -211,14 +220,3 @@ class Remote:
 
     def _ping(self, _: Mapping[str, Any]) -> str:
         return "pong"
-
-
-_ACTIONS: Final[Mapping[str, Callable[[Remote, Mapping[str, Any]], Any]]] = {
-    "ping": Remote._ping,
-    "inspect": Remote._inspect,
-    "stats": Remote._stats,
-    "pause": Remote._look_again,
-    "resume": Remote._look_again,
-    "revoke": Remote._look_again,
-    "shutdown": Remote._shut_down,
-}
