@@ -83,7 +83,9 @@ for level = 9, 0, -1 do
       local entries = left > 0 and redis.call('XRANGE', stream, '(' .. last, '+', 'COUNT', left) or {}
       if #entries > 0 then
         hand_out(index, level, stream, entries, true)
-      elseif left == 0 and redis.call('XRANGE', stream, '(' .. last, '+', 'COUNT', 1)[1] then
+        last = entries[#entries][1]
+      end
+      if left == 0 and redis.call('XRANGE', stream, '(' .. last, '+', 'COUNT', 1)[1] then
         ring(root) -- more than we may take: the next worker should look
       end
     end
