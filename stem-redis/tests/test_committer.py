@@ -1,0 +1,146 @@
+"""A step is all or nothing, and leaves the others of its batch alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from stem_core.envelope import Ack, DeadLetter, Message, Retry, Settlement
+from stem_core.errors import PayloadTooLarge
+from stem_core.ports.backend import Callback, GroupOutcome, Outcome
+from stem_core.ports.committer import Committer, Step
+from stem_core.status import StatusUpdate, TaskState
+from stem_redis.backend import RedisBackend
+from stem_redis.broker import RedisBroker
+
+
+@pytest.fixture
+def committer(broker: RedisBroker, backend: RedisBackend) -> Committer:
+    committer = broker.join(backend)
+    assert committer is not None
+    return committer
+
+
+def message(id: str, **fields: object) -> Message:
+    return Message(**{"id": id, "queue": "q", "sealed": b"\xff" + id.encode(), **fields})  # type: ignore[arg-type]
+
+
+def ended(id: str, state: TaskState = TaskState.SUCCEEDED, **fields: object) -> StatusUpdate:
+    return StatusUpdate(id=id, state=state, payload=b"\xfe", encoder="json", ttl=60, **fields)  # type: ignore[arg-type]
+
+
+async def test_a_refused_step_writes_nothing_and_the_next_is_whole(
+    broker: RedisBroker, backend: RedisBackend, committer: Committer
+) -> None:
+    await broker.publish([message(id) for id in "abc"])
+    a, b, c = await broker.receive(["q"], limit=3, lease=30, wait=0)
+    await backend.record([ended("b", TaskState.CANCELLED)])
+    await backend.group_create("g", ["a", "b", "c"], [], None, 60)
+    await broker.settle([Settlement(a.receipt, Ack())])
+
+    def step(delivery, id: str) -> Step:
+        return Step(
+            settlement=Settlement(delivery.receipt, Ack()),
+            updates=(
+                StatusUpdate(id=f"extra-{id}", state=TaskState.QUEUED, meta={"m": 1}, ttl=60),
+                ended(id),
+            ),
+            publishes=(message(f"next-{id}", queue="out"),),
+            outcomes=(GroupOutcome("g", id, Outcome(TaskState.SUCCEEDED, b"\xfd", "json")),),
+        )
+
+    unreadable = Step(settlement=Settlement("nonsense", Ack()), updates=(ended("x"),))
+    answers = await committer.commit([step(a, "a"), unreadable, step(b, "b"), step(c, "c"), step(c, "c")])
+    assert answers == [False, False, False, True, False]
+    assert await backend.fetch(["a", "x", "extra-a", "extra-b"]) == [None] * 4
+    got = await broker.receive(["out"], limit=9, lease=30, wait=0)
+    assert [(each.message.id, each.message.sealed) for each in got] == [("next-c", b"\xffnext-c")]
+    record = await backend.group_get("g")
+    assert record is not None
+    assert record.outcomes == {"c": Outcome(TaskState.SUCCEEDED, b"\xfd", "json")}
+    assert (await broker.stats("q")).leased == 1  # b, whose step was refused
+
+
+async def test_the_callback_goes_out_once_with_its_row(
+    broker: RedisBroker, backend: RedisBackend, committer: Committer
+) -> None:
+    callback = [
+        Callback(
+            message(f"cb{n}", queue=f"cb{n}", once=True, delay=n * 60.0),
+            StatusUpdate(id=f"cb{n}", state=TaskState.QUEUED, name="cb", meta={"x": 1.0}, ttl=60),
+        )
+        for n in range(2)
+    ]
+    await backend.group_create("g", ["a", "b"], callback, None, 60)
+    added = [GroupOutcome("g", id, Outcome(TaskState.SUCCEEDED, b"1", "json")) for id in "ab"]
+    assert await committer.commit([Step(outcomes=(added[0],))]) == [True]
+    assert (await broker.stats("cb0")).ready == 0
+    assert await committer.commit([Step(outcomes=(added[1],)), Step(outcomes=(added[1],))]) == [True, True]
+    (first,) = await broker.receive(["cb0", "cb1"], limit=9, lease=30, wait=0)
+    assert first.message == callback[0].message
+    assert (await broker.stats("cb1")).scheduled == 1
+    statuses = await backend.fetch(["cb0", "cb1"])
+    assert [status.meta if status else None for status in statuses] == [{"x": 1.0}, {"x": 1.0}]
+
+
+async def test_retry_and_dead_letter_in_a_step(
+    broker: RedisBroker, backend: RedisBackend, committer: Committer
+) -> None:
+    await broker.publish([message("a", once=True), message("b")])
+    a, b = await broker.receive(["q"], limit=2, lease=30, wait=0)
+    steps = [
+        Step(
+            settlement=Settlement(a.receipt, Retry(0)),
+            updates=(StatusUpdate(id="a", state=TaskState.RETRYING, ttl=60),),
+        ),
+        Step(
+            settlement=Settlement(b.receipt, DeadLetter("why", "x")), updates=(ended("b", TaskState.FAILED),)
+        ),
+    ]
+    assert await committer.commit(steps) == [True, True]
+    (again,) = await broker.receive(["q"], limit=2, lease=30, wait=0)
+    assert (again.message, again.attempt, again.deliveries) == (a.message, 1, 1)
+    assert [dead.message.id for dead in (await broker.dead_list("q")).items] == ["b"]
+
+
+async def test_two_updates_of_one_task_in_a_step_follow_each_other(
+    backend: RedisBackend, committer: Committer
+) -> None:
+    replay = StatusUpdate(id="a", state=TaskState.RUNNING, generation=1, ttl=60)
+    await backend.record([ended("a")])
+    assert await committer.commit([Step(updates=(ended("a"),))]) == [False]
+    assert await committer.commit([Step(updates=(replay, ended("a", generation=1)))]) == [True]
+    assert await committer.commit([Step(updates=(ended("b"), ended("b")))]) == [False]
+    assert await backend.fetch(["b"]) == [None]
+
+
+async def test_a_batch_larger_than_a_script_call(
+    broker: RedisBroker, backend: RedisBackend, committer: Committer
+) -> None:
+    steps = [Step(publishes=(message(f"{n:04}"),), updates=(StatusUpdate(id=f"{n:04}", state=TaskState.QUEUED, ttl=60),)) for n in range(1100)]  # fmt: skip
+    assert await committer.commit(steps) == [True] * 1100
+    got = await broker.receive(["q"], limit=2000, lease=30, wait=0)
+    assert [each.message.id for each in got] == [f"{n:04}" for n in range(1100)]
+    answers = await asyncio.gather(
+        *(committer.commit([Step(settlement=Settlement(each.receipt, Ack()), updates=(ended(each.message.id),))]) for each in got)
+    )  # fmt: skip
+    assert answers == [[True]] * 1100
+    statuses = await backend.fetch([each.message.id for each in got])
+    assert all(status and status.state is TaskState.SUCCEEDED for status in statuses)
+
+
+async def test_too_large_is_said_before_anything_is_stored(broker: RedisBroker, committer: Committer) -> None:
+    assert broker.capabilities.max_size
+    big = message("big", sealed=bytes(broker.capabilities.max_size + 1))
+    with pytest.raises(PayloadTooLarge):
+        await committer.commit([Step(publishes=(message("small"),)), Step(publishes=(big,))])
+    assert (await broker.stats("q")).ready == 0
+
+
+async def test_join_wants_one_store_and_one_namespace(broker: RedisBroker, adapters) -> None:
+    assert broker.join(await adapters.backend()) is not None
+    assert broker.join(await adapters.backend(adapters.url.replace("127.0.0.1", "localhost"))) is not None
+    assert broker.join(await adapters.backend(namespace="another")) is None
+    assert broker.join(await adapters.backend(adapters.url.rpartition("/")[0] + "/1")) is None
+    assert broker.join(object()) is None  # type: ignore[arg-type]
