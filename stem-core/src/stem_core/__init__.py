@@ -1,0 +1,94 @@
+"""Stem: a task queue built on an adapter standard. The names applications use are all here."""
+
+from stem_core.context import TaskContext, current_task
+from stem_core.definition import TaskDefinition
+from stem_core.encoding import TaskPayloadEncoderRegistry
+from stem_core.envelope import Envelope
+from stem_core.errors import (
+    AdapterError,
+    ConfigurationError,
+    DecodeError,
+    EncodeError,
+    LeaseLost,
+    PayloadTooLarge,
+    PluginError,
+    PublishError,
+    SignatureInvalid,
+    SoftTimeLimitExceeded,
+    StemError,
+    TaskFailed,
+    TaskRevoked,
+    TaskTimeout,
+    UnsupportedCapability,
+)
+from stem_core.handles import TaskHandle
+from stem_core.hookspecs import hookimpl
+from stem_core.options import (
+    UNSET,
+    Adjustment,
+    TaskEnqueueOptions,
+    TaskMetadata,
+    TaskOptions,
+    TaskRetryPolicy,
+)
+from stem_core.ports import (
+    BackendCapabilities,
+    BrokerCapabilities,
+    ContextPayloadEncoder,
+    EncodeContext,
+    PayloadSigner,
+    TaskPayloadEncoder,
+)
+from stem_core.producer import Stem
+from stem_core.routing import QueueRule, Route, Routing
+from stem_core.signature import Signature, TaskCall
+from stem_core.status import TaskResult, TaskState, TaskStatus
+from stem_core.tasks import Task, TaskEnqueueBuilder
+
+__all__ = [
+    "UNSET",
+    "AdapterError",
+    "Adjustment",
+    "BackendCapabilities",
+    "BrokerCapabilities",
+    "ConfigurationError",
+    "ContextPayloadEncoder",
+    "DecodeError",
+    "EncodeContext",
+    "EncodeError",
+    "Envelope",
+    "LeaseLost",
+    "PayloadSigner",
+    "PayloadTooLarge",
+    "PluginError",
+    "PublishError",
+    "QueueRule",
+    "Route",
+    "Routing",
+    "Signature",
+    "SignatureInvalid",
+    "SoftTimeLimitExceeded",
+    "Stem",
+    "StemError",
+    "Task",
+    "TaskCall",
+    "TaskContext",
+    "TaskDefinition",
+    "TaskEnqueueBuilder",
+    "TaskEnqueueOptions",
+    "TaskFailed",
+    "TaskHandle",
+    "TaskMetadata",
+    "TaskOptions",
+    "TaskPayloadEncoder",
+    "TaskPayloadEncoderRegistry",
+    "TaskResult",
+    "TaskRetryPolicy",
+    "TaskRevoked",
+    "TaskState",
+    "TaskStatus",
+    "TaskTimeout",
+    "UnsupportedCapability",
+    "current_task",
+    "hookimpl",
+]

@@ -14,8 +14,21 @@ from stem_core.ports.backend import Callback
 from stem_core.ports.capabilities import BrokerCapabilities
 from stem_core.status import StatusUpdate, TaskState
 
-__all__ = ["PARENT_META", "ROOT_META", "callback_of", "level_of", "message_of", "queued_of"]
+__all__ = [
+    "GROUP_META",
+    "IGNORED_META",
+    "PARENT_META",
+    "ROOT_META",
+    "callback_of",
+    "level_of",
+    "message_of",
+    "queued_of",
+]
 
+#: The group a task's outcome goes to, for whoever ends the task without its message.
+GROUP_META: Final = "stem.group"
+#: A payload may be stored for what comes after the task; its handles answer None all the same.
+IGNORED_META: Final = "stem.ignoreResult"
 PARENT_META: Final = "stem.parentTaskId"
 ROOT_META: Final = "stem.rootTaskId"
 _PRIORITIES: Final = 10
@@ -33,11 +46,25 @@ def message_of(envelope: Envelope, sealed: bytes, capabilities: BrokerCapabiliti
         queue=envelope.queue,
         sealed=sealed,
         priority=level_of(envelope.priority, capabilities.priority_levels),
-        not_before=envelope.not_before if capabilities.delay else None,
-        delay=envelope.delay if capabilities.delay else 0.0,
+        not_before=_not_before(envelope, capabilities),
+        delay=_within(envelope.delay, capabilities),
         once=once,
         route=envelope.route if capabilities.routing else {},
     )
+
+
+def _not_before(envelope: Envelope, capabilities: BrokerCapabilities) -> datetime | None:
+    """As late as the broker can hold it back, never later than asked; a worker waits for the rest."""
+    due, longest = envelope.not_before, capabilities.max_delay
+    if due is None or not capabilities.delay:
+        return None
+    return due if longest is None else min(due, envelope.enqueued_at + timedelta(seconds=longest))
+
+
+def _within(delay: float, capabilities: BrokerCapabilities) -> float:
+    if not capabilities.delay:
+        return 0.0
+    return delay if capabilities.max_delay is None else min(delay, capabilities.max_delay)
 
 
 def queued_of(envelope: Envelope, *, generation: int = 0) -> StatusUpdate:
@@ -49,6 +76,10 @@ def queued_of(envelope: Envelope, *, generation: int = 0) -> StatusUpdate:
     if envelope.parent is not None:
         meta[PARENT_META] = envelope.parent
         meta[ROOT_META] = envelope.root or envelope.parent
+    if envelope.group is not None:
+        meta[GROUP_META] = envelope.group
+    if envelope.ignore_result:
+        meta[IGNORED_META] = True
     return StatusUpdate(
         id=envelope.id,
         state=TaskState.QUEUED,

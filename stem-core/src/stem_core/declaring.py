@@ -1,0 +1,53 @@
+"""What ``@stem.task`` makes of a function and the fields given with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from stem_core.errors import ConfigurationError
+from stem_core.options import TaskMetadata, TaskOptions
+from stem_core.tasks import Enqueuer, Task
+
+__all__ = ["declared", "default_name"]
+
+_OPTIONS: Final = frozenset(each.name for each in dataclasses.fields(TaskOptions))
+_METADATA: Final = frozenset(each.name for each in dataclasses.fields(TaskMetadata))
+
+
+def declared(
+    stem: Enqueuer, function: Callable[..., Any], fields: Mapping[str, Any], names: Mapping[str, Any] | None
+) -> Task[..., Any]:
+    """The task; single fields are taken over those of a whole ``options`` or ``metadata``.
+
+    :raises TypeError: a field is not known, or ``function`` is not callable.
+    """
+    if not callable(function):
+        raise TypeError(f"{function!r} is not a function; @stem.task decorates one")
+    rest = dict(fields)
+    name = rest.pop("name", None) or default_name(function)
+    options = rest.pop("options", None) or TaskOptions()
+    metadata = rest.pop("metadata", None) or TaskMetadata()
+    unknown = sorted(set(rest) - _OPTIONS - _METADATA)
+    if unknown:
+        raise TypeError(f"@stem.task of {name!r}: {unknown[0]!r} is no field of TaskOptions or TaskMetadata")
+    try:
+        options = dataclasses.replace(options, **{key: rest[key] for key in rest if key in _OPTIONS})
+        metadata = dataclasses.replace(metadata, **{key: rest[key] for key in rest if key in _METADATA})
+    except ValueError as error:
+        raise ConfigurationError(f"Task {name!r}: {error}") from error
+    return Task(stem, function, name=name, options=options, metadata=metadata, names=names)
+
+
+def default_name(function: Callable[..., Any]) -> str:
+    """``module.function``. A script is called by its file: that is the module workers import it as."""
+    module = function.__module__
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        spec = getattr(main, "__spec__", None)
+        file = getattr(main, "__file__", None)
+        module = spec.name if spec is not None else Path(file).stem if file else module
+    return f"{module}.{getattr(function, '__name__', type(function).__name__)}"

@@ -1,0 +1,370 @@
+"""From a call to sealed bytes: resolve, negotiate, encode, seal. No I/O.
+
+What does not depend on the arguments is planned once for each (task, options) and kept: a plain
+``add.enqueue(1, 2)`` then costs one encode and one seal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from stem_core.clock import instant
+from stem_core.coalescing import DEFAULT_RETRY
+from stem_core.context import current_task
+from stem_core.encoding import Chain
+from stem_core.envelope import Envelope, Input, Limits, new_id
+from stem_core.errors import ConfigurationError, PayloadTooLarge
+from stem_core.names import REPLY_TASK
+from stem_core.negotiation import negotiate, refuse
+from stem_core.options import Adjustment, TaskEnqueueOptions, TaskMetadata, TaskOptions
+from stem_core.ports.encoder import EncodeContext
+from stem_core.publishing import message_of, queued_of
+from stem_core.resolving import Asked, resolve
+from stem_core.routing import Routing
+from stem_core.sending import Publish
+from stem_core.signature import Signature
+from stem_core.wiring import Wiring
+
+__all__ = ["Derived", "Draft", "Plan", "Planner"]
+
+_log = logging.getLogger("stem")
+#: Plans kept; options made anew for each call would fill memory otherwise.
+_MOST_PLANS: Final = 512
+#: Options of one call only: a plan with them is not kept.
+_PERSONAL: Final = ("task_id", "eta", "publish_connection", "link", "link_error")
+
+
+class Plan(NamedTuple):
+    """All of a publish that does not depend on its arguments. ``fields`` are the envelope's."""
+
+    asked: Asked
+    adjustments: tuple[Adjustment, ...]
+    refused: tuple[Adjustment, ...]
+    """Those that ``strict`` does not allow."""
+    fields: Mapping[str, Any]
+    chain: Chain
+    due_after: float
+    expires_after: float | None
+    group_rate_header: str | None
+    header_hooks: bool
+    has_derived: bool
+
+
+class Draft(NamedTuple):
+    """A call ready to be published."""
+
+    publish: Publish
+    plan: Plan
+    result_type: Any
+
+
+class Derived(NamedTuple):
+    """How a message hangs on another task or group: what it gets as input, and whose outcome it is part of."""
+
+    input: Input | None = None
+    group: str | None = None
+    parent: str | None = None
+    root: str | None = None
+
+
+class Planner:
+    """Plans and seals for one wiring's capabilities. Safe to use from any thread."""
+
+    def __init__(self, wiring: Wiring, routing: Routing, strict: bool) -> None:
+        self._wiring = wiring
+        self._routing = routing
+        self._strict = strict
+        self._plans: dict[tuple[Any, ...], tuple[Plan, tuple[Any, ...]]] = {}
+        self._broker = wiring.broker.capabilities
+        self._backend = wiring.backend.capabilities if wiring.backend is not None else None
+        #: How often each option was adjusted.
+        self.adjusted: Counter[str] = Counter()
+
+    def plan(self, call: Signature[Any], *, strict: bool | None = None) -> Plan:
+        """The plan of a call, made once for the same name and options.
+
+        :raises UnsupportedCapability: ``strict``, and something would be adjusted.
+        """
+        enqueue = call.enqueue_options
+        key = (call.name, id(call.options), id(enqueue), id(call.metadata))
+        found = self._plans.get(key)
+        if found is None:
+            plan = self._make(call.name, call.options, enqueue, call.metadata)
+            if all(not getattr(enqueue, name) for name in _PERSONAL):
+                if len(self._plans) >= _MOST_PLANS:
+                    self._plans.clear()
+                # With what the ids of the key stand for: while that lives, nothing else has these ids.
+                self._plans[key] = (plan, (call.options, enqueue, call.metadata))
+        else:
+            plan = found[0]
+        if plan.adjustments:
+            self._report(plan, self._strict if strict is None else strict)
+        return plan
+
+    def draft(
+        self, call: Signature[Any], *, strict: bool | None = None, now: datetime | None = None
+    ) -> Draft:
+        """A call made ready to be published.
+
+        :raises TypeError: its arguments do not fit the handler.
+        :raises EncodeError: one of them cannot be carried.
+        :raises PayloadTooLarge: they are more than fits in a message.
+        """
+        call.check()
+        plan = self.plan(call, strict=strict)
+        envelope = self.envelope(call, plan, now or instant(self._wiring.clock.time()))
+        sealed = self.seal(envelope)
+        message = message_of(envelope, sealed, self._broker, once=plan.asked.once)
+        queued = None if self._backend is None else queued_of(envelope)
+        retry = plan.asked.publish_retry
+        publish = Publish(envelope=envelope, message=message, queued=queued, retry=retry)
+        return Draft(publish, plan, call.result_type)
+
+    def envelope(
+        self,
+        call: Signature[Any],
+        plan: Plan,
+        now: datetime,
+        *,
+        id: str | None = None,
+        derived: Derived | None = None,
+    ) -> Envelope:
+        """The envelope of a call; a derived one counts its delay from its own publish."""
+        asked = plan.asked
+        id = id or asked.task_id or new_id()
+        fields = dict(plan.fields)
+        fields["args"] = self._encode(call, plan, id, fields)
+        if call.headers or plan.header_hooks:
+            fields["headers"] = self._headers(call, asked, id)
+        if call.meta:
+            fields["meta"] = dict(call.meta)
+        if derived is not None:
+            fields |= derived._asdict()
+            fields["delay"] = plan.due_after
+        else:
+            if plan.due_after:
+                fields["not_before"] = now + timedelta(seconds=plan.due_after)
+            parent = current_task() if asked.add_to_parent else None
+            if parent is not None:
+                fields["parent"], fields["root"] = parent.id, parent.root
+        if plan.expires_after is not None:
+            fields["expires"] = now + timedelta(seconds=plan.expires_after)
+        if plan.group_rate_header is not None:
+            value = fields.get("headers", _NOTHING).get(plan.group_rate_header)
+            fields["limits"] = msgspec.structs.replace(plan.fields["limits"], group_rate_key=value)
+        if plan.has_derived:
+            fields |= self._seal_derived(asked, id, fields.get("root"), now)
+        return Envelope(id=id, enqueued_at=now, **fields)
+
+    def seal(self, envelope: Envelope) -> bytes:
+        """The sealed bytes.
+
+        :raises PayloadTooLarge: more than ``max_payload``, or than the broker takes.
+        """
+        sealed = self._wiring.seal(envelope)
+        most = self._broker.max_size
+        if most is not None and len(sealed) > most:
+            raise PayloadTooLarge(
+                f"The message of {envelope.name!r} is {len(sealed)} bytes; the broker takes at most {most}. Pass a "
+                "reference to the data, or compress it (args_encoder='json+gzip')."
+            )
+        return sealed
+
+    def _make(
+        self,
+        name: str,
+        options: TaskOptions | None,
+        enqueue: TaskEnqueueOptions,
+        metadata: TaskMetadata | None,
+    ) -> Plan:
+        wiring = self._wiring
+        asked = resolve(
+            name,
+            options,
+            enqueue,
+            metadata,
+            routing=self._routing,
+            encoders=wiring.encoders,
+            default_retry=DEFAULT_RETRY,
+        )
+        now = instant(wiring.clock.time())
+        asked, adjustments = negotiate(asked, self._broker, self._backend, now=now)
+        self._check_backend(asked)
+        if asked.unique and asked.publish_connection is not None:
+            raise ConfigurationError(
+                f"Task {name!r} is unique, and its lock cannot be part of the transaction of publish_connection; "
+                "drop one of the two"
+            )
+        limits = _limits(asked)
+        by_header = limits is not None and limits.group_rate_limit and not limits.group_rate_key
+        expires_after = asked.expires if isinstance(asked.expires, float) else None
+        return Plan(
+            asked=asked,
+            adjustments=(*asked.adjustments, *adjustments),
+            refused=adjustments,
+            fields=_fields(asked, limits),
+            chain=wiring.encoders.chain(asked.encoder),
+            due_after=asked.countdown,
+            expires_after=expires_after,
+            group_rate_header=asked.options.group_rate_key_header if by_header else None,
+            header_hooks=bool(wiring.hooks("stem_enqueue_headers")),
+            has_derived=bool(asked.link or asked.link_error or asked.reply_to),
+        )
+
+    def _check_backend(self, asked: Asked) -> None:
+        for option in ("link", "link_error", "reply_to"):
+            if getattr(asked, option) and self._backend is None:
+                raise ConfigurationError(
+                    f"Task {asked.name!r} has {option}, which gets its input from the backend, and this Stem has none; "
+                    "give one: Stem(..., backend=URL)"
+                )
+
+    def _report(self, plan: Plan, strict: bool) -> None:
+        if strict:
+            refuse(plan.asked.name, plan.refused)
+        for each in plan.adjustments:
+            if not self.adjusted[each.option]:
+                _log.warning(
+                    "Task %s: %s=%r became %r: %s (logged once; handle.adjustments has all)",
+                    plan.asked.name,
+                    each.option,
+                    each.requested,
+                    each.effective,
+                    each.reason,
+                )
+            self.adjusted[each.option] += 1
+
+    def _encode(self, call: Signature[Any], plan: Plan, id: str, fields: dict[str, Any]) -> bytes:
+        asked, chain = plan.asked, plan.chain
+        args = [list(call.args), dict(call.kwargs)]
+        context = None
+        if chain.wants_context:
+            context = EncodeContext(
+                purpose="args",
+                namespace=self._wiring.namespace,
+                id=id,
+                name=asked.name,
+                queue=asked.queue,
+                chain=chain.id,
+            )
+        if not asked.unique:
+            return chain.encode(args, context)
+        value = chain.encode_value(args, context)
+        fields["unique"] = lock_key(asked.name, asked.queue, asked.options.unique_key, value)
+        return chain.encode_bytes(value, context)
+
+    def _headers(self, call: Signature[Any], asked: Asked, id: str) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        about = {"name": asked.name, "queue": asked.queue, "id": id, "headers": call.headers}
+        for added in self._wiring.emit("stem_enqueue_headers", call=about):
+            headers |= added or {}
+        headers |= call.headers
+        given: Mapping[Any, Any] = headers  # whatever an application passed
+        for name, value in given.items():
+            if not isinstance(name, str) or not isinstance(value, str) or not name.isprintable():
+                raise TypeError(f"header {name!r}: {value!r} must be text under a printable name")
+        return headers
+
+    def _seal_derived(
+        self, asked: Asked, id: str, root: str | None, now: datetime
+    ) -> dict[str, tuple[bytes, ...]]:
+        """Links and the reply, sealed here so that workers need no signing key."""
+        root = root or id
+        found: dict[str, list[bytes]] = {"on_success": [], "on_failure": [], "on_end": []}
+        given: list[tuple[str, Literal["one", "error"], tuple[Any, ...]]] = [
+            ("on_success", "one", asked.link),
+            ("on_failure", "error", asked.link_error),
+        ]
+        for place, kind, signatures in given:
+            for each in signatures:
+                if not isinstance(each, Signature):
+                    raise TypeError(f"link {each!r} is not a signature; write task.s(...) or task.si(...)")
+                input = None if each.immutable else Input(kind=kind, task=id)
+                found[place].append(self.seal_derived(each, Derived(input, None, id, root), now=now)[1])
+        if asked.reply_to:
+            options = TaskEnqueueOptions(queue=asked.reply_to)
+            reply: Signature[Any] = Signature(name=REPLY_TASK, enqueue_options=options)
+            derived = Derived(Input(kind="reply", task=id), None, id, root)
+            found["on_end"].append(self.seal_derived(reply, derived, now=now)[1])
+        return {place: tuple(sealed) for place, sealed in found.items() if sealed}
+
+    def seal_derived(
+        self,
+        call: Signature[Any],
+        derived: Derived,
+        *,
+        id: str | None = None,
+        now: datetime | None = None,
+        strict: bool | None = None,
+    ) -> tuple[Envelope, bytes]:
+        """A message to be published by a worker or a store: its id is fixed now, its delay counts from then.
+
+        :raises TypeError: its arguments, with the input, do not fit the handler.
+        """
+        call.check(1 if derived.input is not None and derived.input.kind != "none" else 0)
+        plan = self.plan(call, strict=strict)
+        if plan.asked.unique:
+            # Whoever publishes it later cannot first ask for a lock.
+            plan = plan._replace(asked=msgspec.structs.replace(plan.asked, unique=False))
+            self.adjusted["unique"] += 1
+        envelope = self.envelope(
+            call, plan, now or instant(self._wiring.clock.time()), id=id, derived=derived
+        )
+        return envelope, self.seal(envelope)
+
+
+def lock_key(name: str, queue: str, unique_key: str | None, value: bytes) -> str:
+    """The lock of a unique call: the same for the same task, queue and arguments, or ``unique_key``."""
+    parts = (name.encode(), queue.encode(), b"key" if unique_key is not None else b"args")
+    digest = hashlib.sha256()
+    for part in (*parts, value if unique_key is None else unique_key.encode()):
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def _limits(asked: Asked) -> Limits | None:
+    if asked.rate_limit is None and asked.group_rate_limit is None and asked.max_concurrency is None:
+        return None
+    options = asked.options
+    return Limits(
+        rate_limit=asked.rate_limit,
+        group_rate_limit=asked.group_rate_limit,
+        group_rate_key=options.group_rate_key,
+        rate_limiter_failure_mode=options.rate_limiter_failure_mode,
+        max_concurrency=asked.max_concurrency,
+        concurrency_key=options.concurrency_key,
+    )
+
+
+def _fields(asked: Asked, limits: Limits | None) -> dict[str, Any]:
+    """The envelope's fields that every call of a plan shares."""
+    return {
+        "name": asked.name,
+        "queue": asked.queue,
+        "encoder": asked.encoder,
+        "not_before": asked.not_before,
+        "expires": asked.expires if isinstance(asked.expires, datetime) else None,
+        "priority": asked.priority,
+        "max_retries": asked.max_retries,
+        "retry_policy": asked.retry_policy,
+        "soft_time_limit": asked.soft_time_limit,
+        "time_limit": asked.time_limit,
+        "visibility_timeout": asked.options.visibility_timeout,
+        "acks_late": asked.options.acks_late,
+        "result_encoder": asked.result_encoder,
+        "result_ttl": asked.result_ttl,
+        "ignore_result": asked.ignore_result,
+        "shadow": asked.shadow,
+        "route": asked.route,
+        "limits": limits,
+    }
+
+
+_NOTHING: Final[Mapping[str, str]] = {}

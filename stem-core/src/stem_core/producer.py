@@ -1,0 +1,428 @@
+"""The producer: :class:`Stem`, what an application enqueues with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, overload
+
+from stem_core import transactions
+from stem_core.assembly import Encoders, RoutingSource, arguments_from, assemble, routing_for
+from stem_core.clock import instant, seconds
+from stem_core.declaring import declared
+from stem_core.dispatching import publish_many, publish_one
+from stem_core.encoding import TaskPayloadEncoderRegistry
+from stem_core.envelope import Envelope, Input
+from stem_core.errors import ConfigurationError
+from stem_core.handles import TaskHandle
+from stem_core.loops import Home, Residence
+from stem_core.options import Duration, TaskEnqueueOptions, TaskOptions
+from stem_core.planning import Derived, Draft, Planner
+from stem_core.plugins import Catalogue
+from stem_core.ports.backend import Backend
+from stem_core.ports.broker import Broker
+from stem_core.ports.committer import Committer
+from stem_core.ports.encoder import PayloadEncoder
+from stem_core.ports.signer import PayloadSigner
+from stem_core.sealing import MAX_SEALED
+from stem_core.signature import NO_OPTIONS, Signature
+from stem_core.tasks import Task, TaskDecorator
+from stem_core.wiring import Wiring
+
+__all__ = ["Stem"]
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Stem:
+    """Enqueues tasks through a broker, and reads what became of them from a backend.
+
+    Made without I/O; adapters connect on ``async with stem``, ``await stem.open()`` or first use. Safe to use
+    from any thread, loop, or forked child.
+    """
+
+    def __init__(
+        self,
+        broker: str | Broker,
+        *,
+        backend: str | Backend | Literal[False] | None = None,
+        namespace: str = "stem",
+        args_encoder: str | PayloadEncoder = "json",
+        result_encoder: str | PayloadEncoder = "json",
+        encoders: Encoders = (),
+        signer: str | PayloadSigner | Literal[False] | None = None,
+        routing: RoutingSource = None,
+        strict: bool = False,
+        plugins: Catalogue | Sequence[object] | None = None,
+        tasks: Iterable[Task[..., Any]] = (),
+        publish_timeout: Duration = 10,
+        max_payload: int = MAX_SEALED,
+        outbox: Any = None,
+    ) -> None:
+        """:param backend: the broker's URL where a backend with its scheme exists; False for none.
+        :param signer: False says "unsigned" on purpose.
+        :param routing: a Routing, a mapping or a TOML file; ``STEM_ROUTING_CONFIG`` names one otherwise.
+        :param strict: raise UnsupportedCapability where an option would be adjusted.
+        :param publish_timeout: after how long one try of a publish fails.
+        :param max_payload: most bytes of one sealed message.
+        :raises ConfigurationError: something is not installed, misspelt, or does not fit.
+        """
+        wiring = assemble(
+            broker,
+            backend=backend,
+            namespace=namespace,
+            args_encoder=args_encoder,
+            result_encoder=result_encoder,
+            encoders=encoders,
+            signer=signer,
+            plugins=plugins,
+            max_payload=max_payload,
+            outbox=outbox,
+            environment=os.environ,
+        )
+        self._routing = routing_for(routing, os.environ)
+        self._strict = strict
+        self._publish_timeout = seconds(publish_timeout)
+        if not 0 < self._publish_timeout < float("inf"):
+            raise ConfigurationError(
+                f"publish_timeout={publish_timeout!r} must be a positive number of seconds"
+            )
+        self._stays: list[bool] = []
+        self._point_at(wiring)
+        #: The tasks declared here, by name.
+        self.tasks: dict[str, Task[..., Any]] = {}
+        for task in tasks:
+            self.add(task)
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str] | None = None, **arguments: Any) -> Self:
+        """A Stem from ``STEM_*`` variables; ``arguments`` are added, and win.
+
+        :raises ConfigurationError: ``STEM_BROKER_URL`` is not set, or a value is wrong.
+        """
+        return cls(**{**arguments_from(os.environ if environment is None else environment), **arguments})
+
+    def __repr__(self) -> str:
+        broker, backend = type(self.broker).__name__, type(self.backend).__name__ if self.backend else "none"
+        return f"<Stem broker={broker} backend={backend} namespace={self.namespace!r}>"
+
+    # What it is wired to.
+
+    @property
+    def wiring(self) -> Wiring:
+        """Adapters, encoders and signer in use now."""
+        return self._home.wiring
+
+    @property
+    def broker(self) -> Broker:
+        """The broker in use now."""
+        return self.wiring.broker
+
+    @property
+    def backend(self) -> Backend | None:
+        """The backend in use now."""
+        return self.wiring.backend
+
+    @property
+    def committer(self) -> Committer | None:
+        """What commits to broker and backend together; None before ``open``, or when they are two stores."""
+        return self.wiring.committer
+
+    @property
+    def encoders(self) -> TaskPayloadEncoderRegistry:
+        """The encoders in use now."""
+        return self.wiring.encoders
+
+    @property
+    def namespace(self) -> str:
+        """What keeps applications in one store apart."""
+        return self.wiring.namespace
+
+    @property
+    def adjustment_counts(self) -> Mapping[str, int]:
+        """How often each option was adjusted to what the adapters can do."""
+        return dict(self._planner.adjusted)
+
+    def _point_at(self, wiring: Wiring) -> None:
+        self._home = Home(wiring, self._publish_timeout)
+        self._planner = Planner(wiring, self._routing, self._strict)
+
+    @contextmanager
+    def pointed_at(self, wiring: Wiring) -> Iterator[None]:
+        """Everything through ``wiring`` inside, for every task and thread; nests. Open and close it inside."""
+        before = self._home, self._planner
+        self._point_at(wiring)
+        try:
+            yield
+        finally:
+            self._home, self._planner = before
+
+    # Open and close.
+
+    async def open(self) -> None:
+        """Connect, and make the running loop the home of the adapters. Does nothing when open.
+
+        :raises AdapterError: a store is out of reach.
+        """
+        await self._home.open()
+
+    async def close(self) -> None:
+        """Finish what is under way and release the adapters. Calling it again is fine."""
+        await self._home.close()
+
+    def close_sync(self) -> None:
+        """:meth:`close` from code without an event loop."""
+        self._home.close_sync()
+
+    async def __aenter__(self) -> Self:
+        self._stays.append(await self._home.open())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stays.pop():
+            await self._home.close()
+
+    async def run(self, work: Callable[[Wiring], Awaitable[T]]) -> T:
+        """``work`` done with the open wiring, on the home loop.
+
+        :raises StemError: the Stem is closed, or its home loop does not run at the moment.
+        """
+        return await self._home.run(lambda residence: work(residence.wiring))
+
+    def run_sync(self, work: Callable[[Wiring], Awaitable[T]]) -> T:
+        """:meth:`run` from code without an event loop; not from the home loop's own thread."""
+        return self._home.run_sync(lambda residence: work(residence.wiring))
+
+    async def wiring_here(self) -> Wiring:
+        """An open wiring of the running loop: the Stem's own when this is its home, or it has none yet, else a
+        copy with adapters of its own, which the caller closes.
+        """
+        if not self._home.is_open:
+            await self._home.open()
+        residence = self._home.here()
+        if residence is not None:
+            return residence.wiring
+        wiring = self.wiring.copy()
+        await wiring.open()
+        return wiring
+
+    # Tasks.
+
+    @property
+    def task(self) -> TaskDecorator:
+        """Declare a task: ``@stem.task`` or ``@stem.task(name=..., queue=..., max_retries=...)``."""
+        return TaskDecorator(self._declare)
+
+    def add(self, task: Task[..., Any]) -> None:
+        """Make a task known here, for workers and for enqueueing by name.
+
+        :raises ConfigurationError: another task has its name.
+        """
+        known = self.tasks.setdefault(task.name, task)
+        if known is not task:
+            raise ConfigurationError(
+                f"Two tasks are called {task.name!r}: {known.function!r} and {task.function!r}; give one a name="
+            )
+
+    def _declare(
+        self, function: Callable[..., Any], fields: Mapping[str, Any], names: Mapping[str, Any] | None
+    ) -> Task[..., Any]:
+        task: Task[..., Any] = declared(self, function, fields, names)
+        self.add(task)
+        return task
+
+    @overload
+    def handle(self, task_id: str, result: type[R]) -> TaskHandle[R]: ...
+    @overload
+    def handle(self, task_id: str) -> TaskHandle[Any]: ...
+    def handle(self, task_id: str, result: Any = Any) -> TaskHandle[Any]:
+        """A handle to a task by its id; ``result`` is the type its result is decoded as."""
+        return TaskHandle(self, str(task_id), result)
+
+    # Enqueue.
+
+    async def enqueue(
+        self,
+        name: str,
+        args: Mapping[str, Any] | Sequence[Any] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        meta: Mapping[str, Any] | None = None,
+        not_before: datetime | None = None,
+        options: TaskOptions | None = None,
+        enqueue_options: TaskEnqueueOptions | None = None,
+        strict: bool | None = None,
+    ) -> TaskHandle[Any]:
+        """Enqueue a task by name; its handler need not be known here.
+
+        :param args: a mapping gives keyword arguments, a sequence positional ones.
+        :param headers: text that travels with the envelope.
+        :param meta: plain data stored with the task's status.
+        :param not_before: an aware instant; ``eta`` and ``countdown`` of ``enqueue_options`` beat it.
+        :raises PublishError: the broker did not, or may not have, stored it.
+        """
+        call = self._named(name, args, headers, meta, not_before, options, enqueue_options)
+        return await self.enqueue_call(call, strict=strict)
+
+    def enqueue_sync(
+        self,
+        name: str,
+        args: Mapping[str, Any] | Sequence[Any] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        meta: Mapping[str, Any] | None = None,
+        not_before: datetime | None = None,
+        options: TaskOptions | None = None,
+        enqueue_options: TaskEnqueueOptions | None = None,
+        strict: bool | None = None,
+    ) -> TaskHandle[Any]:
+        """:meth:`enqueue` from code without an event loop."""
+        call = self._named(name, args, headers, meta, not_before, options, enqueue_options)
+        return self.enqueue_call_sync(call, strict=strict)
+
+    async def enqueue_call(self, call: Signature[R], *, strict: bool | None = None) -> TaskHandle[R]:
+        """Enqueue a call: ``task.call(...)``, ``task.s(...)``.
+
+        :raises TypeError: its arguments do not fit the handler; nothing was published.
+        :raises PublishError: the broker did not, or may not have, stored it.
+        """
+        draft = self._planner.draft(call, strict=strict)
+        if draft.plan.asked.publish_connection is not None:
+            await self._home.run(_opened)
+            await transactions.commit_on(self.wiring, draft)
+            return self._handle(draft)
+        residence = self._home.here()
+        if residence is not None and not draft.plan.asked.unique:
+            await residence.coalescer.publish(draft.publish)
+            return self._handle(draft)
+        return self._handle(draft, await self._home.run(lambda residence: _publish(residence, draft)))
+
+    def enqueue_call_sync(self, call: Signature[R], *, strict: bool | None = None) -> TaskHandle[R]:
+        """:meth:`enqueue_call` from code without an event loop."""
+        draft = self._planner.draft(call, strict=strict)
+        if draft.plan.asked.publish_connection is not None:
+            self._home.run_sync(_opened)
+            transactions.commit_on_sync(self.wiring, draft)
+            return self._handle(draft)
+        return self._handle(draft, self._home.run_sync(lambda residence: _publish(residence, draft)))
+
+    async def enqueue_many(
+        self, calls: Iterable[Signature[Any]], *, strict: bool | None = None
+    ) -> list[TaskHandle[Any]]:
+        """Enqueue calls in as few round trips as the broker allows; the handles are in their order.
+
+        Every call is checked before the first is published.
+
+        :raises PublishError: one was not, or may not have been, stored; ``enqueue_many`` may have stored others.
+        """
+        drafts = self._drafts(calls, strict)
+        return await self._home.run(lambda residence: self._publish_many(residence, drafts))
+
+    def enqueue_many_sync(
+        self, calls: Iterable[Signature[Any]], *, strict: bool | None = None
+    ) -> list[TaskHandle[Any]]:
+        """:meth:`enqueue_many` from code without an event loop."""
+        drafts = self._drafts(calls, strict)
+        return self._home.run_sync(lambda residence: self._publish_many(residence, drafts))
+
+    def seal_call(
+        self,
+        call: Signature[Any],
+        *,
+        input: Input | None = None,
+        group: str | None = None,
+        parent: str | None = None,
+        root: str | None = None,
+        id: str | None = None,
+        strict: bool | None = None,
+    ) -> tuple[Envelope, bytes]:
+        """Envelope and sealed bytes of a derived message: a link, a member or callback of a group.
+
+        Nothing is published. Its id is fixed by this; its countdown counts from its publish.
+        """
+        derived = Derived(input, group, parent, root)
+        return self._planner.seal_derived(call, derived, id=id, strict=strict)
+
+    def _named(
+        self,
+        name: str,
+        args: Any,
+        headers: Mapping[str, str] | None,
+        meta: Mapping[str, Any] | None,
+        not_before: datetime | None,
+        options: TaskOptions | None,
+        enqueue_options: TaskEnqueueOptions | None,
+    ) -> Signature[Any]:
+        enqueue = enqueue_options or NO_OPTIONS
+        if not_before is not None and not enqueue.eta and not isinstance(enqueue.countdown, int | float):
+            enqueue = enqueue.merged(TaskEnqueueOptions(eta=instant(not_before)))
+        positional, keywords = _arguments(name, args)
+        task = self.tasks.get(name)
+        return Signature(
+            name=name,
+            args=positional,
+            kwargs=keywords,
+            options=options or (task.options if task else None),
+            enqueue_options=enqueue,
+            headers=headers or {},
+            meta=meta or {},
+            metadata=task.metadata if task else None,
+            result_type=task.parameters.result_type if task else Any,
+        )
+
+    def _drafts(self, calls: Iterable[Signature[Any]], strict: bool | None) -> list[Draft]:
+        now = instant(self.wiring.clock.time())
+        drafts = [self._planner.draft(call, strict=strict, now=now) for call in calls]
+        if any(each.plan.asked.publish_connection is not None for each in drafts):
+            raise ConfigurationError(
+                "publish_connection does not go with enqueue_many; enqueue these calls one by one"
+            )
+        return drafts
+
+    async def _publish_many(self, residence: Residence, drafts: list[Draft]) -> list[TaskHandle[Any]]:
+        errors = await publish_many(residence.coalescer, residence.wiring.backend, drafts)
+        handles = []
+        for draft, answer in zip(drafts, errors, strict=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            handles.append(self._handle(draft, answer))
+        return handles
+
+    def _handle(self, draft: Draft, holder: str | None = None) -> TaskHandle[Any]:
+        """The handle of what was published, or of ``holder``, which it is a duplicate of."""
+        asked = draft.plan.asked
+        return TaskHandle(
+            self,
+            draft.publish.envelope.id if holder is None else holder,
+            draft.result_type,
+            adjustments=draft.plan.adjustments,
+            deduplicated=holder is not None,
+            ignored=asked.ignore_result,
+        )
+
+
+async def _publish(residence: Residence, draft: Draft) -> str | None:
+    return await publish_one(residence.coalescer, residence.wiring.backend, draft)
+
+
+async def _opened(residence: Residence) -> Wiring:
+    return residence.wiring
+
+
+def _arguments(name: str, args: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The positional and keyword arguments in ``args=``."""
+    if args is None:
+        return (), {}
+    if isinstance(args, Mapping):
+        return (), args
+    if isinstance(args, Sequence) and not isinstance(args, str | bytes):
+        return args, {}
+    raise TypeError(
+        f"args={args!r} of task {name!r} must be a mapping (keyword arguments) or a list (positional ones)"
+    )
