@@ -1,7 +1,7 @@
 """The tasks every worker runs besides the application's.
 
 ``stem.collect``     the results of a group in a member's place, as one result
-``stem.deadline``    ``(group id)``: closes that group, if it is open, with the reason ``deadline``
+``stem.deadline``    ``(group id, ...)``: closes each of these groups that is open, with the reason ``deadline``
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ def built_in_tasks(stem: Any, wiring: Any) -> list[Task[..., Any]]:
     async def collect(results: list[Any]) -> list[Any]:
         return results
 
-    async def deadline(group: str) -> None:
+    async def deadline(*groups: str) -> None:
         # Again after a crash it answers the same, and publishing the callback again adds nothing.
-        answer = await wiring.backend.group_close(group, DEADLINE_REASON)
-        if answer.complete:
-            await publish_callback(group, wiring.broker, wiring.backend)
+        for group in groups:
+            answer = await wiring.backend.group_close(group, DEADLINE_REASON)
+            if answer.complete:
+                await publish_callback(group, wiring.broker, wiring.backend)
 
     def task(name: str, function: Any, options: TaskOptions) -> Task[..., Any]:
         return Task(stem, function, name=name, options=options, metadata=TaskMetadata())
