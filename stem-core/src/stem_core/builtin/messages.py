@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from stem_core.clock import instant
 from stem_core.envelope import Message
-from stem_core.errors import PayloadTooLarge
+from stem_core.errors import PayloadTooLarge, UnsupportedCapability
 from stem_core.ports.capabilities import BrokerCapabilities
 
 __all__ = ["check_messages"]
@@ -17,9 +17,15 @@ def check_messages(messages: Sequence[Message], capabilities: BrokerCapabilities
 
     :raises PayloadTooLarge: a message is over ``max_size``.
     :raises ValueError: a priority that is no level, or a naive ``not_before``.
+    :raises UnsupportedCapability: a route, without ``routing``.
     """
     levels, limit = capabilities.priority_levels, capabilities.max_size
     for message in messages:
+        if message.route and not capabilities.routing:
+            raise UnsupportedCapability(
+                f"message {message.id!r} has the route {dict(message.route)}; this broker does not declare routing, so "
+                "publish it without exchange, routing_key and producer"
+            )
         if limit is not None and len(message.sealed) > limit:
             raise PayloadTooLarge(
                 f"message {message.id!r} is {len(message.sealed)} bytes sealed, over the {limit} of this broker; send "

@@ -1,0 +1,210 @@
+"""Law 13: many at once. Clients in threads with loops of their own where the adapter is ``multi_process``."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import pytest
+
+from stem_core.contracts.broker.base import BrokerBase
+from stem_core.contracts.broker.lab import LONG, BrokerLab
+from stem_core.contracts.driver import unique
+from stem_core.contracts.laws import check
+from stem_core.envelope import Ack, Action, DeadLetter, Delivery, Release, Retry, Settlement
+from stem_core.ports.broker import Broker
+
+__all__ = ["ConcurrencyLaws", "together"]
+
+T = TypeVar("T")
+CONSUMERS = 8
+BATCH = 50
+
+
+def together(
+    opened: Callable[[], Coroutine[Any, Any, Any]],
+    works: Sequence[Callable[[Any], Coroutine[Any, Any, T]]],
+    *,
+    threads: bool,
+    run: Callable[[Coroutine[Any, Any, list[T]]], list[T]],
+) -> list[T]:
+    """Do all ``works`` at once, each with an adapter of its own from ``opened``, all open before any starts.
+
+    In threads with a loop each, or, for adapters of one process, as tasks of the loop behind ``run``.
+    """
+    if threads:
+        barrier = threading.Barrier(len(works))
+
+        def one(work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+            async def alone() -> T:
+                adapter = await opened()
+                try:
+                    await asyncio.get_running_loop().run_in_executor(None, barrier.wait)
+                    return await work(adapter)
+                finally:
+                    await adapter.close()
+
+            try:
+                return asyncio.run(alone())
+            except BaseException:
+                barrier.abort()
+                raise
+
+        with ThreadPoolExecutor(len(works)) as pool:
+            return [each.result() for each in [pool.submit(one, work) for work in works]]
+
+    async def all_of_them() -> list[T]:
+        adapters = [await opened() for _ in works]
+        try:
+            return list(await asyncio.gather(*(work(a) for work, a in zip(works, adapters, strict=True))))
+        finally:
+            for adapter in adapters:
+                await adapter.close()
+
+    return run(all_of_them())
+
+
+class ConcurrencyLaws(BrokerBase):
+    def at_once(self, lab: BrokerLab, *works: Callable[[Broker], Coroutine[Any, Any, T]]) -> list[T]:
+        """Each work with a client of its own, at the same time."""
+
+        async def opened() -> Broker:
+            broker = self.spec.open(lab.url, lab.driver.options())
+            await broker.open()
+            return broker
+
+        return together(opened, works, threads=self.spec.capabilities.multi_process, run=lab.driver.run)
+
+    def test_law_13_concurrent_publishes_lose_none(self, lab: BrokerLab) -> None:
+        keeper = lab.client()
+        batches = [lab.messages(25) for _ in range(CONSUMERS)]
+
+        async def publish(broker: Broker, batch: Sequence[Any]) -> list[bool]:
+            return list(await broker.publish(batch[:10])) + list(await broker.publish(batch[10:]))
+
+        answers = self.at_once(lab, *((lambda b, batch=batch: publish(b, batch)) for batch in batches))
+        check(all(map(all, answers)), 13, "a concurrent publish of new messages answered False")
+        found = Counter(each.message.id for each in keeper.drain(lab.queue))
+        sent = {message.id for batch in batches for message in batch}
+        check(found == Counter(sent), 13, f"{len(sent)} published at once, {found.total()} came")
+
+    def test_law_13_each_message_to_exactly_one_consumer(self, lab: BrokerLab) -> None:
+        """8 consumers share thousands of messages over two queues: every one settled once, by who got it."""
+        keeper = lab.client()
+        queues = [unique("q"), unique("q")]
+        total = self.budget.messages
+        for start in range(0, total, 500):
+            keeper.publish(
+                *(lab.message(queues[n % 2], id=f"m{n}") for n in range(start, min(start + 500, total)))
+            )
+        done = itertools.count()
+        finished = threading.Event()
+
+        async def consume(broker: Broker) -> list[str]:
+            mine: list[str] = []
+            while not finished.is_set():
+                found = await broker.receive(queues, limit=BATCH, lease=LONG, wait=0.05)
+                await asyncio.sleep(0)  # an adapter that never waits would leave nothing to the others
+                if not found:
+                    continue
+                answers = await broker.settle([Settlement(each.receipt, Ack()) for each in found])
+                mine += [each.message.id for each, ok in zip(found, answers, strict=True) if ok]
+                check(all(answers), 13, "a fresh receipt was stale: somebody else has the message")
+                for _ in found:
+                    if next(done) == total - 1:
+                        finished.set()
+            return mine
+
+        async def give_up(_: Broker) -> list[str]:
+            loop = asyncio.get_running_loop()
+            until = loop.time() + 10 * self.prompt
+            while not finished.is_set() and loop.time() < until:  # noqa: ASYNC110 (set from other loops)
+                await asyncio.sleep(0.02)
+            finished.set()
+            return []
+
+        taken = Counter(id for mine in self.at_once(lab, *[consume] * CONSUMERS, give_up) for id in mine)
+        twice = [id for id, times in taken.items() if times > 1]
+        check(not twice, 13, f"settled twice: {twice[:5]}")
+        check(
+            len(taken) == total, 13, f"{total} messages, {len(taken)} were settled by {CONSUMERS} consumers"
+        )
+        for queue in queues:
+            stats = keeper.stats(queue)
+            check(stats.ready + stats.leased + stats.scheduled + stats.dead == 0, 13, f"left over: {stats}")
+
+    def test_law_13_concurrent_receives_are_disjoint(self, lab: BrokerLab) -> None:
+        keeper = lab.client()
+        for _ in range(self.budget.races):
+            queue = unique("q")
+            keeper.publish(*lab.messages(6, queue))
+
+            async def receive(broker: Broker, queue: str = queue) -> list[Delivery]:
+                return list(await broker.receive([queue], limit=3, lease=LONG, wait=lab.pace.ask))
+
+            found = [each.message.id for got in self.at_once(lab, *[receive] * 3) for each in got]
+            check(len(found) == len(set(found)), 13, f"concurrent receives shared a message: {sorted(found)}")
+            left = [each.message.id for each in keeper.drain(queue)]
+            check(
+                len(set(found + left)) == len(found + left) == 6, 13, f"6 messages, {len(found + left)} came"
+            )
+
+    @pytest.mark.parametrize(
+        ("one", "two"),
+        list(itertools.combinations_with_replacement(("ack", "retry", "release", "dead", "extend"), 2)),
+    )
+    def test_law_13_one_receipt_settled_twice_at_once(self, lab: BrokerLab, one: str, two: str) -> None:
+        """Whatever comes first wins; the outcome is one of the two orders."""
+        keeper = lab.client()
+        actions: dict[str, Action] = {
+            "ack": Ack(),
+            "retry": Retry(),
+            "release": Release(),
+            "dead": DeadLetter("rejected"),
+        }
+        for _ in range(max(1, self.budget.races // 10)):
+            queue = unique("q")
+            keeper.publish(lab.message(queue))
+            receipt = keeper.one(queue).receipt
+
+            async def use(broker: Broker, what: str, receipt: str = receipt) -> bool:
+                if what == "extend":
+                    return (await broker.extend([receipt], LONG))[0]
+                return (await broker.settle([Settlement(receipt, actions[what])]))[0]
+
+            answers = self.at_once(lab, lambda b: use(b, one), lambda b: use(b, two))
+            settles = [a for a, what in zip(answers, (one, two), strict=True) if what != "extend"]
+            wanted = min(1, len(settles))
+            check(sum(settles) == wanted, 13, f"{one} and {two} at once of one receipt answered {answers}")
+            if not settles:
+                check(answers == [True, True], 6, f"two extends of a live lease answered {answers}")
+                continue
+            winner = next(what for a, what in zip(answers, (one, two), strict=True) if a and what != "extend")
+            ready = len(keeper.drain(queue))
+            wanted = 1 if winner in {"retry", "release"} else 0
+            check(ready == wanted, 13, f"{winner} won against {one}/{two}, and {ready} messages are ready")
+            check(keeper.stats(queue).dead == (winner == "dead" and self.spec.capabilities.dead_letters), 13,
+                  f"{winner} won against {one}/{two}: {keeper.stats(queue)}")  # fmt: skip
+
+    def test_law_13_purge_and_receive_share_nothing(self, lab: BrokerLab) -> None:
+        keeper = lab.client()
+        for _ in range(self.budget.races):
+            queue = unique("q")
+            keeper.publish(*lab.messages(6, queue))
+
+            async def receive(broker: Broker, queue: str = queue) -> int:
+                return len(await broker.receive([queue], limit=3, lease=LONG, wait=0.0))
+
+            async def purge(broker: Broker, queue: str = queue) -> int:
+                return await broker.purge(queue)
+
+            taken, gone = self.at_once(lab, receive, purge)
+            left = len(keeper.drain(queue))
+            check(taken + gone + left == 6, 13, f"of 6 were received {taken}, purged {gone}, left {left}")
+            stats = keeper.stats(queue)
+            check(stats.leased == taken + left, 13, f"received {taken + left}, leased {stats.leased}")

@@ -1,0 +1,100 @@
+"""Drives async adapters from sync tests: one private event loop, and every adapter opened on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from stem_core.contracts.time import Span, Time
+from stem_core.ports.backend import Backend
+from stem_core.ports.broker import Broker
+from stem_core.ports.specs import AdapterOptions, BackendSpec, BrokerSpec
+
+__all__ = ["Driver", "unique"]
+
+T = TypeVar("T")
+
+
+def unique(prefix: str = "c") -> str:
+    """A name nobody else has: lower case, a letter first."""
+    return f"{prefix}{uuid.uuid4().hex[:16]}"
+
+
+class Driver:
+    """A loop, a clock and a namespace. Adapters stay referenced until the end, closed or not, so that a
+    store that lives as long as its adapters does too.
+    """
+
+    def __init__(self, time: Time, *, once_ttl: float = 3600.0) -> None:
+        self.time = time
+        self.namespace = unique()
+        self.once_ttl = once_ttl
+        self._runner = asyncio.Runner()
+        self._opened: list[Broker | Backend] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every adapter and the loop."""
+        try:
+            for adapter in reversed(self._opened):
+                with contextlib.suppress(Exception):  # a law's test of close says more
+                    self.run(adapter.close())
+        finally:
+            self._opened.clear()
+            self._runner.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` to its end."""
+        return self._runner.run(work)
+
+    def timed(self, work: Coroutine[Any, Any, T]) -> tuple[T, Span]:
+        """Run ``work``; its answer, and when it happened."""
+        start = self.time.now()
+        answer = self.run(work)
+        return answer, Span(start, self.time.now())
+
+    def now(self) -> Span:
+        now = self.time.now()
+        return Span(now, now)
+
+    def advance(self, seconds: float) -> None:
+        """Let ``seconds`` pass for the adapters."""
+        if seconds > 0:
+            self.run(self.passing(seconds))
+
+    async def passing(self, seconds: float) -> None:
+        """As :meth:`advance`, within a coroutine."""
+        await asyncio.sleep(self.time.pass_(seconds))
+
+    def options(self, namespace: str | None = None) -> AdapterOptions:
+        return AdapterOptions(
+            namespace=namespace or self.namespace, clock=self.time.clock, once_ttl=self.once_ttl
+        )
+
+    def broker(self, spec: BrokerSpec, url: str, *, namespace: str | None = None) -> Broker:
+        """An open broker; another call is another client of the same store."""
+        broker = spec.open(url, self.options(namespace))
+        self.run(self.opening(broker))
+        return broker
+
+    def backend(self, spec: BackendSpec, url: str, *, namespace: str | None = None) -> Backend:
+        """An open backend; another call is another client of the same store."""
+        backend = spec.open(url, self.options(namespace))
+        self.run(self.opening(backend))
+        return backend
+
+    async def opening(self, adapter: Broker | Backend) -> None:
+        """Open ``adapter`` and keep it."""
+        self._opened.append(adapter)
+        await adapter.open()

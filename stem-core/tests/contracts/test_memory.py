@@ -1,0 +1,17 @@
+"""The memory adapters keep every law."""
+
+from __future__ import annotations
+
+import pytest
+
+from stem_core.builtin.plugin import MEMORY_BROKER
+from stem_core.contracts import BrokerContract
+
+
+class TestMemoryBroker(BrokerContract):
+    spec = MEMORY_BROKER
+    clock = True
+
+    @pytest.fixture
+    def url(self, unique_name: str) -> str:
+        return f"memory://{unique_name}"
