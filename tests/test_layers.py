@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "coalescing",
         "planning",
         "dispatching",
+        "explaining",
         "transactions",
         "loops",
         "producer",

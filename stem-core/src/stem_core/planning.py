@@ -108,6 +108,10 @@ class Planner:
             self._report(plan, self._strict if strict is None else strict)
         return plan
 
+    def preview(self, call: Signature[Any]) -> Plan:
+        """The plan of a call that is not made: nothing is counted, logged or refused for ``strict``."""
+        return self._make(call.name, call.options, call.enqueue_options, call.metadata)
+
     def draft(
         self, call: Signature[Any], *, strict: bool | None = None, now: datetime | None = None
     ) -> Draft:

@@ -17,6 +17,7 @@ from stem_core.dispatching import publish_many, publish_one
 from stem_core.encoding import TaskPayloadEncoderRegistry
 from stem_core.envelope import Envelope, Input
 from stem_core.errors import ConfigurationError
+from stem_core.explaining import Explanation, Finding, capabilities, check, explain
 from stem_core.handles import TaskHandle
 from stem_core.loops import Home, Residence
 from stem_core.options import Duration, TaskEnqueueOptions, TaskOptions
@@ -348,6 +349,26 @@ class Stem:
         """
         derived = Derived(input, group, parent, root)
         return self._planner.seal_derived(call, derived, id=id, strict=strict)
+
+    # What would happen.
+
+    def capabilities(self) -> dict[str, dict[str, Any]]:
+        """What broker and backend declare: ``{"broker": {...}, "backend": {...}}``. Connects to nothing."""
+        return capabilities(self.wiring)
+
+    def explain(self, name: str, **options: Any) -> Explanation:
+        """What would happen to each option of ``enqueue(name, enqueue_options=TaskEnqueueOptions(**options))``.
+
+        Connects to nothing; whether broker and backend are one store is known once the Stem is open.
+
+        :raises ConfigurationError: the call would be refused.
+        """
+        call = self._named(name, None, None, None, None, None, TaskEnqueueOptions(**options))
+        return explain(self.wiring, self._planner, call, joined=self.committer is not None)
+
+    def check(self) -> list[Finding]:
+        """Every task here whose static options the adapters in use adjust or refuse. Connects to nothing."""
+        return check(self._planner, self.tasks)
 
     def _named(
         self,
