@@ -20,8 +20,7 @@ class MemoryCommitter:
         self._check = check
 
     async def commit(self, steps: Sequence[Step]) -> Sequence[bool]:
-        for step in steps:
-            self._check(step.publishes)
+        self._check([message for step in steps for message in step.publishes])
         store = self._store
         with store.lock:
             now = store.clock.time()

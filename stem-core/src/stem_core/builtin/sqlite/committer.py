@@ -27,8 +27,7 @@ class SqliteCommitter:
         self._check = check
 
     async def commit(self, steps: Sequence[Step]) -> Sequence[bool]:
-        for step in steps:
-            self._check(step.publishes)
+        self._check([message for step in steps for message in step.publishes])
         ns, once_ttl = self._session.ns, self._session.options.once_ttl
         return await self._session.write(lambda unit: _commit(unit, ns, steps, once_ttl))
 

@@ -66,7 +66,7 @@ def replay(
 ) -> list[tuple[str, int]]:
     """Ready again, behind what is there: each gets a new place in publish order."""
     rows = wanted.rows(
-        unit, ns, name, "d.place, d.seq, d.queue, m.priority, d.generation + 1, CAST(m.id AS BLOB)", limit
+        unit, ns, name, "d.place, d.seq, d.queue, m.priority, d.generation + 1, CAST(m.id AS TEXT)", limit
     )
     if not dry_run:
         last = unit.value("SELECT coalesce(max(seq), 0) FROM messages")
@@ -78,13 +78,13 @@ def replay(
                 (queue, -priority, new, unit.now, generation),
             )
         unit.woken.add((ns, name))
-    return [(row[5].decode(errors="replace"), row[4]) for row in rows]
+    return [(row[5], row[4]) for row in rows]
 
 
 def purge(
     unit: Unit, ns: int, name: str, wanted: Filter, limit: int | None, keep: int, once_ttl: float
 ) -> int:
-    rows = wanted.rows(unit, ns, name, "d.place, d.seq, d.queue, m.id, m.once", None)
+    rows = wanted.rows(unit, ns, name, "d.place, d.seq, d.queue, CAST(m.id AS TEXT), m.once", None)
     gone = rows[: max(0, len(rows) - keep)][:limit]
     if gone:
         unit.execute(

@@ -32,7 +32,7 @@ __all__ = [
 #: Remembered ids forgotten for each one added, at most.
 _FORGET: Final = 4
 
-MESSAGE: Final = "CAST(m.id AS BLOB), m.priority, m.once, m.not_before, m.delay, CAST(m.sealed AS BLOB)"
+MESSAGE: Final = "CAST(m.id AS TEXT), m.priority, m.once, m.not_before, m.delay, CAST(m.sealed AS BLOB)"
 
 
 class Held(msgspec.Struct):
@@ -215,7 +215,7 @@ def message_of(queue: str, row: Sequence[Any]) -> Message:
     """The message in the columns of ``MESSAGE``, whatever a stranger put there."""
     id, priority, once, not_before, delay, sealed = row
     return Message(
-        id=id.decode(errors="replace"),
+        id=id,
         queue=queue,
         sealed=sealed or b"",
         priority=priority,
@@ -249,7 +249,7 @@ def held(unit: Unit, ns: int, receipts: Sequence[str]) -> dict[str, Held]:
     if not parsed:
         return {}
     found = unit.rows(
-        "SELECT l.seq, l.token, l.queue, q.name, l.level, CAST(m.id AS BLOB), m.once, l.generation, l.attempt, "
+        "SELECT l.seq, l.token, l.queue, q.name, l.level, CAST(m.id AS TEXT), m.once, l.generation, l.attempt, "
         "l.deliveries FROM leased l JOIN messages m ON m.seq = l.seq JOIN queues q ON q.queue = l.queue "
         "WHERE l.seq IN (SELECT value FROM json_each(?)) AND q.ns = ?",
         (listed(seq for seq, _ in parsed.values()), ns),
@@ -261,7 +261,7 @@ def held(unit: Unit, ns: int, receipts: Sequence[str]) -> dict[str, Held]:
             row[2],
             row[3],
             row[4],
-            row[5].decode(errors="replace"),
+            row[5],
             bool(row[6]),
             row[7],
             row[8],

@@ -33,6 +33,7 @@ counters      name ("state": the last version given out) · value
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import time
 from collections.abc import Callable
@@ -107,6 +108,9 @@ INSERT INTO counters VALUES ('state', 0);
 _PATIENCE: Final = 60.0
 _BUSY_TIMEOUT: Final = 5.0
 
+#: A stranger's text may be no Unicode; it must not stop the queue.
+_LENIENT: Final = functools.partial(str, encoding="utf-8", errors="replace")
+
 T = TypeVar("T")
 
 
@@ -118,6 +122,7 @@ def connect(path: str, synchronous: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=512
     )
+    connection.text_factory = _LENIENT
     try:
         patiently(path, lambda: connection.execute("PRAGMA journal_mode = WAL"))
         connection.execute(f"PRAGMA synchronous = {synchronous}")
