@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("sealing", "publishing", "routing", "encoding", "resolving", "negotiation", "retry"),
     ("wiring",),
     ("shared",),
-    ("arguments", "builder", "context", "definition", "handles", "tasks"),
+    ("arguments", "builder", "context", "dead_letters", "definition", "handles", "tasks"),
     (
         "assembly",
         "declaring",
@@ -40,6 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("canvas", "control"),
     ("worker",),
     ("app",),
+    ("operations",),
 )
 #: What stands beside the layers, and how far up it may look.
 UP_TO_HOOKS = {name for layer in LAYERS[:3] for name in layer}

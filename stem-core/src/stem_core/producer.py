@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 from stem_core import transactions
 from stem_core.assembly import Encoders, RoutingSource, arguments_from, assemble, routing_for
 from stem_core.clock import instant, seconds
+from stem_core.dead_letters import DeadLetters
 from stem_core.declaring import declared
 from stem_core.dispatching import publish_many, publish_one
 from stem_core.encoding import TaskPayloadEncoderRegistry
@@ -147,6 +148,11 @@ class Stem:
     def adjustment_counts(self) -> Mapping[str, int]:
         """How often each option was adjusted to what the adapters can do."""
         return dict(self._planner.adjusted)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The messages that were put aside: list, show, replay, purge."""
+        return DeadLetters(self)
 
     def _point_at(self, wiring: Wiring) -> None:
         self._home = Home(wiring, self._publish_timeout)
