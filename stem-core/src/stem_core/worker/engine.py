@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
-import sys
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stem_core.clock import Clock
@@ -27,6 +24,7 @@ from stem_core.worker.finishing import Finisher
 from stem_core.worker.handlers import Handlers
 from stem_core.worker.intake import Intake
 from stem_core.worker.leases import LeaseKeeper
+from stem_core.worker.memory import resident
 from stem_core.worker.outcome import Failed, Finish, Kind
 from stem_core.worker.pool import Pool
 from stem_core.worker.processes import ProcessExecutor
@@ -40,6 +38,7 @@ from stem_core.worker.watchdog import LoopWatchdog
 
 if TYPE_CHECKING:
     from stem_core.producer import Stem
+    from stem_core.wiring import Wiring
 
 __all__ = ["Engine"]
 
@@ -54,12 +53,12 @@ class Engine:
     def __init__(
         self,
         stem: Stem,
+        wiring: Wiring,
         settings: WorkerSettings,
         stats: WorkerStats,
         state: dict[str, Any],
         clock: Clock | None,
     ) -> None:
-        wiring = stem.wiring
         self._wiring = wiring
         self._settings = settings
         self._stats = stats
@@ -95,8 +94,10 @@ class Engine:
             processes=self._processes,
             controls=lambda run: WorkerControls(run, shared),
             state=state,
+            max_deliveries=settings.max_deliveries,
             clock=self._clock,
             announce=self._announcer.begun,
+            crashed=self._child_crashed,
         )
         self._pool = Pool(
             self._story,
@@ -288,6 +289,9 @@ class Engine:
     def _finish_failed(self) -> None:
         self._stats.finish_errors += 1
 
+    def _child_crashed(self) -> None:
+        self._stats.crashed_children += 1
+
     def _blocked(self) -> None:
         self._stats.blocked_loop += 1
 
@@ -318,15 +322,6 @@ class Engine:
         except (StemError, OSError):
             return False
         return not any(each.ready or each.leased for each in stats)
-
-
-def resident() -> int:
-    """Bytes of this process in memory."""
-    try:
-        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

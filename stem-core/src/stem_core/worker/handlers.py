@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ class Handler:
         "isolation",
         "kind",
         "name",
+        "plain",
         "result_encoder",
         "task",
         "wants_context",
@@ -36,6 +38,8 @@ class Handler:
         self.task = task
         self.name = task.name
         self.function: Callable[..., Any] = task.function
+        #: Below decorators: what another process imports by module and qualified name.
+        self.plain: Any = inspect.unwrap(task.function)
         self.kind = task.kind
         self.isolation = task.isolation
         self.convert = task.parameters.convert

@@ -27,12 +27,15 @@ from stem_core.worker.handlers import Handler
 from stem_core.worker.limits import Interruptible, soft_limit_error
 from stem_core.worker.outcome import Cancelled, Failed, Finish, Retried, Succeeded
 from stem_core.worker.payloads import decode_arguments, encode_result, keeps_result
+from stem_core.worker.processes import ChildDied, RemoteError
 from stem_core.worker.run import Run, Stop
 from stem_core.worker.threads import ThreadExecutor
 
 __all__ = ["Story"]
 
 _log = logging.getLogger("stem.worker")
+#: A lease so short that it is as good as ended, in seconds.
+_AT_ONCE = 0.001
 
 
 class ProcessRunner(Protocol):
@@ -52,16 +55,20 @@ class Story:
         processes: ProcessRunner,
         controls: Callable[[Run], Controls],
         state: dict[str, Any],
+        max_deliveries: int,
         clock: Clock,
         announce: Callable[[Run], None],
+        crashed: Callable[[], None],
     ) -> None:
         self._wiring = wiring
         self._threads = threads
         self._processes = processes
         self._controls = controls
         self._state = state
+        self._max_deliveries = max_deliveries
         self._clock = clock
         self._announce = announce
+        self._crashed = crashed
         self._scopes = tuple(wiring.hooks("stem_task_scope"))
         self._observed = bool(wiring.hooks("stem_task_started"))
         self._namespace: str = wiring.namespace
@@ -81,7 +88,11 @@ class Story:
             run.started_at = self._now()
             self._announce(run)
             if handler.isolation == "process" or (envelope.time_limit is not None and handler.kind == "sync"):
-                payload, chain = await self._processes.run(run, gathered)
+                try:
+                    payload, chain = await self._processes.run(run, gathered)
+                except ChildDied as error:
+                    stop = run.stopped()
+                    return await self._child_died(run, error) if stop is None else self._cut_short(run, stop)
             else:
                 value = await self._call(run, handler, gathered)
                 if (stop := run.stopped()) is not None:  # it swallowed its cancellation
@@ -230,9 +241,23 @@ class Story:
 
     # What ends other than with a value become
 
+    async def _child_died(self, run: Run, died: ChildDied) -> Finish | None:
+        """Its message alone is charged: handed out again at once, until that was often enough."""
+        self._crashed()
+        envelope, delivery = run.envelope, run.delivery
+        _log.error("Task %s (%s): %s", envelope.id, envelope.name, died)
+        if delivery.deliveries >= self._max_deliveries or run.finishing:
+            error = TaskError("stem_core.CrashLoop", f"{died} (hand-out {delivery.deliveries})")
+            return self.failure(run, error, (error.type,), None, DeadReason.CRASH_LOOP)
+        # Only an ended lease counts as a hand-out that came to nothing; so end it.
+        await self._wiring.broker.extend([run.receipt], _AT_ONCE)
+        return None
+
     def _raised(self, run: Run, error: BaseException) -> Finish:
+        if isinstance(error, RemoteError):
+            return self.failure(run, error.error, error.names, error.request, error.reason)
         request = error.request if isinstance(error, RetryTask) else None
-        names: tuple[str, ...] = getattr(error, "names", None) or class_names(error)
+        names = class_names(error)
         cause = error.__cause__ if request is not None and error.__cause__ is not None else error
         return self.failure(run, error_of(cause), names, request, _forced_reason(error, run))
 
@@ -310,7 +335,4 @@ class _Guarded:
 
 def _forced_reason(error: BaseException, run: Run) -> DeadReason | None:
     """Arguments that cannot be decoded fail the same way every time."""
-    reason: DeadReason | None = getattr(error, "dead_reason", None)
-    if isinstance(error, DecodeError) and run.started is None:
-        reason = DeadReason.DECODE_FAILED
-    return reason
+    return DeadReason.DECODE_FAILED if isinstance(error, DecodeError) and run.started is None else None

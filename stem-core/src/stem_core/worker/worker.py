@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import msgspec
 
 from stem_core.clock import Clock, seconds
-from stem_core.errors import StemError
+from stem_core.errors import AdapterError, StemError
 from stem_core.options import Duration
 from stem_core.worker.engine import Engine
 from stem_core.worker.settings import WorkerSettings
@@ -23,6 +23,7 @@ from stem_core.worker.stats import WorkerStats
 
 if TYPE_CHECKING:
     from stem_core.producer import Stem
+    from stem_core.wiring import Wiring
 
 __all__ = ["Worker"]
 
@@ -161,18 +162,22 @@ class Worker:
             self._managed = None
 
     async def _work(self, *, until_empty: bool) -> None:
-        await self._reach_the_stores()
-        if self._stop_asked.is_set():
+        wiring = await self._reach_the_stores()
+        if wiring is None:
             return
-        started: list[Resource] = []
+        try:
+            await self._work_on(wiring, until_empty=until_empty)
+        finally:
+            if wiring is not self.stem.wiring:
+                await wiring.close()
+
+    async def _work_on(self, wiring: Wiring, *, until_empty: bool) -> None:
         try:
             for make in self._on_startup:
                 await _call(make, self.state)
-                started.append(make)
-            self._engine = Engine(self.stem, self.settings, self._stats, self.state, self._clock)
+            self._engine = Engine(self.stem, wiring, self.settings, self._stats, self.state, self._clock)
             if self._hurry or self._stop_asked.is_set():
                 self._engine.stop(hurry=self._hurry)
-            wiring = self.stem.wiring
             wiring.emit("stem_worker_started", worker_id=self.id, queues=self.settings.queues)
             self._ready.set()
             _log.info("Worker %s consumes %s", self.id, ", ".join(self.settings.queues))
@@ -189,13 +194,12 @@ class Worker:
                 except Exception:  # noqa: BLE001 - the application's, and the others still have to be freed
                     _log.exception("An on_shutdown function failed; the next one is called")
 
-    async def _reach_the_stores(self) -> None:
-        """Open the Stem, however long its stores take to come up; unless a stop is asked for meanwhile."""
+    async def _reach_the_stores(self) -> Wiring | None:
+        """An open wiring, however long its stores take to come up; None when a stop is asked for meanwhile."""
         pause, since = 0.2, time.monotonic()
         while not self._stop_asked.is_set():
             try:
-                await self.stem.open()
-                return
+                return await self.stem.wiring_here()
             except (StemError, OSError) as error:
                 if not _may_pass(error):
                     raise
@@ -213,6 +217,7 @@ class Worker:
                         await self._stop_asked.wait()
                 except TimeoutError:
                     continue
+        return None
 
     def _on_signal(self, count: int) -> None:
         _log.info(
@@ -227,8 +232,6 @@ class Worker:
 
 
 def _may_pass(error: Exception) -> bool:
-    from stem_core.errors import AdapterError
-
     return isinstance(error, AdapterError | OSError)
 
 

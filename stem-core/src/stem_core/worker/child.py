@@ -1,0 +1,232 @@
+"""The main program of a child process: imports handlers and runs them, one at a time.
+
+Started as ``python -m stem_core.worker.child <file descriptor of its socket>``. It holds no connection and no
+lease: those are the worker's. When the worker dies, the child does too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import importlib
+import os
+import runpy
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from stem_core.arguments import Parameters
+from stem_core.context import RetryTask, TaskContext, enter_task
+from stem_core.encoding import TaskPayloadEncoderRegistry
+from stem_core.errors import LeaseLost, SoftTimeLimitExceeded, StemError
+from stem_core.handles import TaskHandle
+from stem_core.plugins import discover
+from stem_core.retry import class_names
+from stem_core.signature import Signature
+from stem_core.status import Progress
+from stem_core.tasks import Task
+from stem_core.worker import inputs
+from stem_core.worker.failures import error_of
+from stem_core.worker.frames import Answer, Ask, Hello, Job, Raised, Returned, Started, receive, send
+from stem_core.worker.limits import Interruptible, soft_limit_error
+from stem_core.worker.payloads import decode_arguments, encode_result
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class Found(NamedTuple):
+    """A handler, imported."""
+
+    function: Callable[..., Any]
+    parameters: Parameters
+    encoders: TaskPayloadEncoderRegistry
+    stem: Any
+
+
+def main() -> None:
+    """Work until the worker closes the socket."""
+    _die_with_the_worker()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides when to stop
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        hello: Hello = receive(connection)
+        sys.path[:] = hello.path
+        child = Child(connection, hello)
+        while True:
+            child.work(receive(connection))
+    except (EOFError, ConnectionError):
+        return
+
+
+class Child:
+    """Runs jobs."""
+
+    def __init__(self, connection: socket.socket, hello: Hello) -> None:
+        self._connection = connection
+        self._hello = hello
+        self._found: dict[tuple[str, str], Found] = {}
+        self._main: dict[str, Any] | None = None
+
+    def work(self, job: Job) -> None:
+        """Run one job to its end and say what came of it."""
+        stage: Any = "decode"
+        try:
+            found = self._find(job.module, job.qualname)
+            args, kwargs = decode_arguments(found.encoders, job.envelope, self._hello.namespace)
+            first = inputs.decode(job.gathered, found.encoders, self._hello.namespace)
+            args, kwargs = found.parameters.convert(first + args, kwargs)
+            context = _context(job, ChildControls(self._connection, found.stem, job.envelope.id))
+            enter_task(context)
+            if found.parameters.wants_context:
+                args.insert(0, context)
+            send(self._connection, Started())
+            stage = "run"
+            value = _call(found.function, args, kwargs, job.envelope.soft_time_limit)
+            stage = "encode"
+            reply: Returned | Raised = self._returned(job, found, value)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's end and not the child's
+            request = error.request if isinstance(error, RetryTask) else None
+            reply = Raised(error_of(error), class_names(error), request, stage)
+        send(self._connection, reply)
+
+    def _returned(self, job: Job, found: Found, value: Any) -> Returned:
+        if not job.keep_result:
+            return Returned(None, None)
+        chain = job.result_encoder
+        encoders, namespace, limit = found.encoders, self._hello.namespace, self._hello.limit
+        return Returned(encode_result(encoders, job.envelope, chain, value, namespace, limit), chain)
+
+    def _find(self, module: str, qualname: str) -> Found:
+        key = module, qualname
+        if key not in self._found:
+            self._found[key] = self._import(module, qualname)
+        return self._found[key]
+
+    def _import(self, module: str, qualname: str) -> Found:
+        if module == "__main__":
+            found = self._of_main(qualname.split(".", maxsplit=1)[0])
+            names = qualname.split(".")[1:]
+        else:
+            found = importlib.import_module(module)
+            names = qualname.split(".")
+        for name in names:
+            found = getattr(found, name)
+        if isinstance(found, Task):
+            stem: Any = found.stem
+            return Found(found.function, found.parameters, stem.encoders, stem)
+        return Found(found, Parameters(found), TaskPayloadEncoderRegistry(catalogue=discover()), None)
+
+    def _of_main(self, name: str) -> Any:
+        if self._main is None:
+            if self._hello.main_path is None:
+                raise StemError(
+                    "The task was declared in an interactive session, which no other process can import."
+                )
+            self._main = runpy.run_path(self._hello.main_path, run_name="__mp_main__")
+        return self._main[name]
+
+
+class ChildControls:
+    """Asks the worker for what only it can do."""
+
+    def __init__(self, connection: socket.socket, stem: Any, id: str) -> None:
+        self._connection = connection
+        self._stem = stem
+        self._id = id
+        self._lock = threading.Lock()
+
+    async def heartbeat(self) -> None:
+        await asyncio.to_thread(self.heartbeat_sync)
+
+    async def extend_lease(self, seconds: float) -> None:
+        await asyncio.to_thread(self.extend_lease_sync, seconds)
+
+    async def progress(self, progress: Progress) -> None:
+        await asyncio.to_thread(self.progress_sync, progress)
+
+    async def enqueue(self, call: Signature[Any]) -> TaskHandle[Any]:
+        return await asyncio.to_thread(self.enqueue_sync, call)
+
+    def heartbeat_sync(self) -> None:
+        self._ask(Ask("heartbeat"))
+
+    def extend_lease_sync(self, seconds: float) -> None:
+        self._ask(Ask("extend_lease", seconds))
+
+    def progress_sync(self, progress: Progress) -> None:
+        self._ask(Ask("progress", [progress.percent, progress.data]))
+
+    def enqueue_sync(self, call: Signature[Any]) -> TaskHandle[Any]:
+        """Sealed here, where the arguments are; published by the worker, which has the connection."""
+        if self._stem is None:
+            raise StemError("This task was found without its Stem; enqueue through a Stem of your own.")
+        _, sealed = self._stem.seal_call(call)
+        id = self._ask(Ask("publish", sealed))
+        handle: TaskHandle[Any] = self._stem.handle(id, call.result_type)
+        return handle
+
+    def _ask(self, ask: Ask) -> Any:
+        with self._lock:
+            send(self._connection, ask)
+            answer: Answer = receive(self._connection)
+        if answer.error is not None:
+            kind, message = answer.error
+            raise (LeaseLost if kind.endswith("LeaseLost") else StemError)(message)
+        return answer.value
+
+
+def _call(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], soft: float | None) -> Any:
+    if asyncio.iscoroutinefunction(function):
+        return asyncio.run(_awaited(function, args, kwargs, soft))
+    if soft is None:
+        return function(*args, **kwargs)
+
+    def ring(*_: object) -> None:
+        raise SoftTimeLimitExceeded(f"the soft time limit of {soft:g} s ended")
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, soft)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+async def _awaited(
+    function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], soft: float | None
+) -> Any:
+    body: Interruptible[Any] = Interruptible(function(*args, **kwargs))
+    if soft is not None:
+        asyncio.get_running_loop().call_later(soft, lambda: body.interrupt(soft_limit_error(soft)))
+    return await body
+
+
+def _context(job: Job, controls: ChildControls) -> TaskContext:
+    envelope = job.envelope
+    return TaskContext(
+        id=envelope.id,
+        name=envelope.name,
+        queue=envelope.queue,
+        controls=controls,
+        attempt=job.attempt,
+        generation=job.generation,
+        headers=envelope.headers,
+        meta=envelope.meta,
+        root=envelope.root,
+    )
+
+
+def _die_with_the_worker() -> None:
+    if not sys.platform.startswith("linux"):
+        return  # elsewhere the end of the socket tells, once the handler is over
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before it could be told
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
