@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 from stem_core.arguments import Parameters
 from stem_core.context import RetryTask, TaskContext, enter_task
 from stem_core.encoding import TaskPayloadEncoderRegistry
+from stem_core.envelope import Envelope
 from stem_core.errors import LeaseLost, SoftTimeLimitExceeded, StemError
 from stem_core.handles import TaskHandle
 from stem_core.plugins import discover
@@ -78,7 +79,7 @@ class Child:
             args, kwargs = decode_arguments(found.encoders, job.envelope, self._hello.namespace)
             first = inputs.decode(job.gathered, found.encoders, self._hello.namespace)
             args, kwargs = found.parameters.convert(first + args, kwargs)
-            context = _context(job, ChildControls(self._connection, found.stem, job.envelope.id))
+            context = _context(job, ChildControls(self._connection, found.stem, job.envelope))
             enter_task(context)
             if found.parameters.wants_context:
                 args.insert(0, context)
@@ -132,10 +133,10 @@ class Child:
 class ChildControls:
     """Asks the worker for what only it can do."""
 
-    def __init__(self, connection: socket.socket, stem: Any, id: str) -> None:
+    def __init__(self, connection: socket.socket, stem: Any, envelope: Envelope) -> None:
         self._connection = connection
         self._stem = stem
-        self._id = id
+        self._envelope = envelope
         self._lock = threading.Lock()
 
     async def heartbeat(self) -> None:
@@ -163,7 +164,7 @@ class ChildControls:
         """Sealed here, where the arguments are; published by the worker, which has the connection."""
         if self._stem is None:
             raise StemError("This task was found without its Stem; enqueue through a Stem of your own.")
-        _, sealed = self._stem.seal_call(call)
+        _, sealed = self._stem.seal_call(call, parent=self._envelope.id, root=self._envelope.root)
         id = self._ask(Ask("publish", sealed))
         handle: TaskHandle[Any] = self._stem.handle(id, call.result_type)
         return handle

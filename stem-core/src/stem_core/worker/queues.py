@@ -28,17 +28,19 @@ class QueuePlan:
         self._strict = order == "strict"
         self._weights = dict(zip(queues, weights, strict=True)) if weights else {}
         self._draw = draw or random.Random()
-        #: Queues nothing is claimed from.
+        #: Queues nothing is claimed from: paused on this worker, or on all of them.
         self.paused: frozenset[str] = frozenset()
+        self.paused_for_all: frozenset[str] = frozenset()
 
     @property
     def any_active(self) -> bool:
         """Whether something may be claimed at all."""
-        return not self.paused.issuperset(self._queues)
+        return not (self.paused | self.paused_for_all).issuperset(self._queues)
 
     def turns(self, wait: float) -> Iterator[tuple[tuple[str, ...], float]]:
         """What to ask, in order; the last may wait for work."""
-        active = tuple(queue for queue in self._queues if queue not in self.paused)
+        paused = self.paused | self.paused_for_all
+        active = tuple(queue for queue in self._queues if queue not in paused)
         if not active:
             return
         if len(active) > 1:

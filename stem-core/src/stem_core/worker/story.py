@@ -68,6 +68,7 @@ class Story:
         self._max_deliveries = max_deliveries
         self._clock = clock
         self._announce = announce
+        self._admission = admission
         self._crashed = crashed
         self._scopes = tuple(wiring.hooks("stem_task_scope"))
         self._observed = bool(wiring.hooks("stem_task_started"))
