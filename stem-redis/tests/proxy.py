@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -13,7 +14,9 @@ from urllib.parse import urlsplit
 class Proxy:
     """``async with Proxy(redis_url) as proxy``: connect to ``proxy.url``; change what it does at any time."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
+        """With ``tls`` it is the server's TLS: it takes rediss:// and goes on in the clear."""
+        self._tls = tls
         parts = urlsplit(url)
         assert parts.hostname
         self._target = parts.hostname, parts.port or 6379
@@ -31,10 +34,10 @@ class Proxy:
     @property
     def url(self) -> str:
         assert self._server is not None
-        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}{self._path}"
+        return f"redis{'s' if self._tls else ''}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}{self._path}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(

@@ -175,15 +175,16 @@ class Server:
         if isinstance(info, driver.ResponseError):  # INFO is not for every user; then nothing is joined
             return
         facts = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
-        if facts.get("redis_mode") == "cluster":
+        if "cluster" in (facts.get("redis_mode"), facts.get("server_mode")):
             await self.close()
             raise ConfigurationError(
                 f"{self.masked} is a cluster node, which stem-redis does not support yet"
             )
-        if int(facts["redis_version"].split(".")[0]) < 7:
+        version = facts.get("redis_version", "7")  # what Valkey is compatible with
+        if int(version.partition(".")[0]) < 7:
             await self.close()
             raise ConfigurationError(
-                f"{self.masked} is version {facts['redis_version']}; stem-redis needs Redis 7 or Valkey"
+                f"{self.masked} is version {version}; stem-redis needs Redis 7 or Valkey"
             )
         arguments = self._arguments
         self.identity = (facts["run_id"], int(arguments.get("db", 0)), arguments.get("username"))

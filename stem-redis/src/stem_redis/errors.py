@@ -6,6 +6,7 @@ a plain ``AdapterError`` promises nothing.
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal
 
 from redis import exceptions as driver
@@ -48,6 +49,8 @@ _BEFORE_TYPES: Final = (
     driver.BusyLoadingError,
     driver.AuthenticationError,
 )
+#: Where in a script: of no use to who reads the error.
+_IN_SCRIPT: Final = re.compile(r"[.,]? script: [0-9a-f]{40}.*$", re.DOTALL)
 _HINTS: Final = {
     "OOM": "the server is at its maxmemory: raise it, or drain or purge a queue",
     "READONLY": "this server is a read-only replica: connect to the primary",
@@ -66,9 +69,11 @@ _CODES: Final[dict[type[Exception], str]] = {
 def refusal(error: driver.RedisError, url: str) -> AdapterError:
     """The error for what the server answered. ``url`` is masked already."""
     text = str(error)
+    if text.startswith("ACL failure"):  # how a script says NOPERM
+        text = f"NOPERM {text}"
     code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), text.partition(" ")[0])
     hint = f"; {_HINTS[code]}" if code in _HINTS else ""
-    message = f"{url} answered: {text.partition(' script: ')[0].strip()}{hint}"
+    message = f"{url} answered: {_IN_SCRIPT.sub('', text)}{hint}"
     certain = isinstance(error, _BEFORE_TYPES) or code in _BEFORE
     return Refused(message) if certain else AdapterError(message)
 
