@@ -59,19 +59,27 @@ from typing import Final
 
 from stem_core.options import check_name
 
-__all__ = ["SUFFIXES", "Keys"]
+__all__ = ["KINDS", "Keys"]
 
-#: What follows a queue's root, for people: (suffix, type, what it holds).
-SUFFIXES: Final = (
-    ("s0..9", "stream", "messages by level; leases are its pending entries"),
-    ("levels", "set", "levels in use"),
-    ("d", "zset", "scheduled messages"),
-    ("leases", "zset", "when leases may end"),
-    ("bell", "list", "doorbell of idle workers"),
-    ("once:ID", "string", "known once ids"),
-    ("x", "stream", "dead letters"),
-    ("counts", "hash", "published, acked, purged"),
-)
+#: Each kind of key in short, for people: the start of its name -> its type and what it holds.
+KINDS: Final = {
+    "R:s0..9": "stream: messages by level; leases are its pending entries",
+    "R:levels": "set: levels in use",
+    "R:d": "zset: scheduled messages",
+    "R:leases": "zset: when leases may end",
+    "R:bell": "list: doorbell of idle workers",
+    "R:once": "string: once ids that are known",
+    "R:x": "stream: dead letters",
+    "R:counts": "hash: published, acked, purged",
+    "N:t": "hash: statuses and results",
+    "N:i": "list, zset: index of statuses by hour",
+    "N:g": "hash: groups",
+    "N:s": "hash: shared state",
+    "N:sv": "string: last version of shared state",
+    "N:sk": "zset: keys of shared state",
+    "N:sx": "zset: when they expire",
+    "N:l": "string: limits",
+}
 
 _ESCAPES: Final = str.maketrans({char: f"%{ord(char):02X}" for char in "%{}:*?[]\\"})
 
@@ -86,7 +94,7 @@ class Keys:
         self._roots: dict[str, str] = {}
 
     def root(self, queue: str) -> str:
-        """What every key of a queue starts with, before a colon and one of ``SUFFIXES``."""
+        """What every key of a queue starts with, before a colon and its kind."""
         root = self._roots.get(queue)
         if root is None:
             root = f"stem:{{{self._namespace}:{check_name(queue, 'queue').translate(_ESCAPES)}}}"
