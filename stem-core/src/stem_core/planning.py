@@ -55,10 +55,12 @@ class Plan(NamedTuple):
     group_rate_header: str | None
     header_hooks: bool
     has_derived: bool
+    plain: bool
+    """Whether a call without headers, meta or parent needs nothing but its id, arguments and time added."""
 
 
-class Draft(NamedTuple):
-    """A call ready to be published."""
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """A call ready to be published. (``gc=False``: nothing in it can refer back to it.)"""
 
     publish: Publish
     plan: Plan
@@ -113,9 +115,14 @@ class Planner:
         return self._make(call.name, call.options, call.enqueue_options, call.metadata)
 
     def draft(
-        self, call: Signature[Any], *, strict: bool | None = None, now: datetime | None = None
+        self,
+        call: Signature[Any],
+        *,
+        strict: bool | None = None,
+        now: datetime | None = None,
+        id: str | None = None,
     ) -> Draft:
-        """A call made ready to be published.
+        """A call made ready to be published; its id is ``task_id``, else ``id``, else a new one.
 
         :raises TypeError: its arguments do not fit the handler.
         :raises EncodeError: one of them cannot be carried.
@@ -123,7 +130,9 @@ class Planner:
         """
         call.check()
         plan = self.plan(call, strict=strict)
-        envelope = self.envelope(call, plan, now or instant(self._wiring.clock.time()))
+        envelope = self.envelope(
+            call, plan, now or instant(self._wiring.clock.time()), id=plan.asked.task_id or id
+        )
         sealed = self.seal(envelope)
         message = message_of(envelope, sealed, self._broker, once=plan.asked.once)
         queued = None if self._backend is None else queued_of(envelope)
@@ -143,6 +152,10 @@ class Planner:
         """The envelope of a call; a derived one counts its delay from its own publish."""
         asked = plan.asked
         id = id or asked.task_id or new_id()
+        parent = current_task() if asked.add_to_parent else None
+        if plan.plain and parent is None and derived is None and not call.headers and not call.meta:
+            args = plan.chain.encode([[*call.args], {**call.kwargs}], None)
+            return Envelope(id=id, args=args, enqueued_at=now, **plan.fields)
         fields = dict(plan.fields)
         fields["args"] = self._encode(call, plan, id, fields)
         if call.headers or plan.header_hooks:
@@ -155,7 +168,6 @@ class Planner:
         else:
             if plan.due_after:
                 fields["not_before"] = now + timedelta(seconds=plan.due_after)
-            parent = current_task() if asked.add_to_parent else None
             if parent is not None:
                 fields["parent"], fields["root"] = parent.id, parent.root
         if plan.expires_after is not None:
@@ -207,19 +219,31 @@ class Planner:
                 "drop one of the two"
             )
         limits = _limits(asked)
+        chain = wiring.encoders.chain(asked.encoder)
         by_header = limits is not None and limits.group_rate_limit and not limits.group_rate_key
+        header_hooks = bool(wiring.hooks("stem_enqueue_headers"))
+        has_derived = bool(asked.link or asked.link_error or asked.reply_to)
         expires_after = asked.expires if isinstance(asked.expires, float) else None
         return Plan(
             asked=asked,
             adjustments=(*asked.adjustments, *adjustments),
             refused=adjustments,
             fields=_fields(asked, limits),
-            chain=wiring.encoders.chain(asked.encoder),
+            chain=chain,
             due_after=asked.countdown,
             expires_after=expires_after,
             group_rate_header=asked.options.group_rate_key_header if by_header else None,
-            header_hooks=bool(wiring.hooks("stem_enqueue_headers")),
-            has_derived=bool(asked.link or asked.link_error or asked.reply_to),
+            header_hooks=header_hooks,
+            has_derived=has_derived,
+            plain=not (
+                header_hooks
+                or has_derived
+                or by_header
+                or chain.wants_context
+                or asked.unique
+                or asked.countdown
+                or expires_after
+            ),
         )
 
     def _check_backend(self, asked: Asked) -> None:
@@ -247,7 +271,7 @@ class Planner:
 
     def _encode(self, call: Signature[Any], plan: Plan, id: str, fields: dict[str, Any]) -> bytes:
         asked, chain = plan.asked, plan.chain
-        args = [list(call.args), dict(call.kwargs)]
+        args = [[*call.args], {**call.kwargs}]
         context = None
         if chain.wants_context:
             context = EncodeContext(
@@ -348,8 +372,8 @@ def _limits(asked: Asked) -> Limits | None:
 
 
 def _fields(asked: Asked, limits: Limits | None) -> dict[str, Any]:
-    """The envelope's fields that every call of a plan shares."""
-    return {
+    """The envelope's fields that every call of a plan shares, but those at their defaults."""
+    found = {
         "name": asked.name,
         "queue": asked.queue,
         "encoder": asked.encoder,
@@ -369,6 +393,15 @@ def _fields(asked: Asked, limits: Limits | None) -> dict[str, Any]:
         "route": asked.route,
         "limits": limits,
     }
+    return {name: value for name, value in found.items() if name not in _ENVELOPE or value != _ENVELOPE[name]}
+
+
+#: The defaults of the envelope's fields.
+_ENVELOPE: Final[Mapping[str, Any]] = {
+    each.name: {} if each.default is msgspec.NODEFAULT else each.default
+    for each in msgspec.structs.fields(Envelope)
+    if not each.required
+}
 
 
 _NOTHING: Final[Mapping[str, str]] = {}

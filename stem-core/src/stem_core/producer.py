@@ -16,7 +16,7 @@ from stem_core.dead_letters import DeadLetters
 from stem_core.declaring import declared
 from stem_core.dispatching import publish_many, publish_one
 from stem_core.encoding import TaskPayloadEncoderRegistry
-from stem_core.envelope import Envelope, Input
+from stem_core.envelope import Envelope, Input, new_ids
 from stem_core.errors import ConfigurationError
 from stem_core.explaining import Explanation, Finding, capabilities, check, explain
 from stem_core.handles import TaskHandle
@@ -405,7 +405,10 @@ class Stem:
 
     def _drafts(self, calls: Iterable[Signature[Any]], strict: bool | None) -> list[Draft]:
         now = instant(self.wiring.clock.time())
-        drafts = [self._planner.draft(call, strict=strict, now=now) for call in calls]
+        given = list(calls)
+        ids = new_ids(len(given))
+        draft = self._planner.draft
+        drafts = [draft(call, strict=strict, now=now, id=id) for call, id in zip(given, ids, strict=True)]
         if any(each.plan.asked.publish_connection is not None for each in drafts):
             raise ConfigurationError(
                 "publish_connection does not go with enqueue_many; enqueue these calls one by one"

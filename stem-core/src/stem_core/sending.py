@@ -23,7 +23,7 @@ __all__ = ["Publish", "record_refused", "send", "unknown_fate"]
 _log = logging.getLogger("stem")
 
 
-class Publish(msgspec.Struct, frozen=True, kw_only=True):
+class Publish(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One message ready to go. ``retry`` is how often and how to try again when the store is out of reach."""
 
     envelope: Envelope

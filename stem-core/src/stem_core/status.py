@@ -85,7 +85,7 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     data: Any = None
 
 
-class StatusUpdate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StatusUpdate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One thing that became true of a task.
 
     What an update does not carry is kept: ``name``, ``queue``, ``progress``, ``enqueued_at``,
@@ -117,7 +117,7 @@ class StatusUpdate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         return rank_of(self.state, self.reason)
 
 
-class TaskStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TaskStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Everything recorded of a task. Timestamps are aware, in UTC, to the microsecond."""
 
     id: str
