@@ -8,8 +8,8 @@ list of one of the types below; :func:`teach` lets a cursor send it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, ClassVar
 
 from psycopg.abc import AdaptContext
@@ -51,85 +51,81 @@ class Instants(list["datetime | None"]):
     """``timestamptz[]`` of aware datetimes."""
 
 
-def _array(oid: int, items: Iterable[bytes | None], length: int) -> bytes:
-    """An array of one dimension in the wire format of ``array_recv``."""
-    if not length:
+def _array(oid: int, parts: list[bytes], nulls: bool) -> bytes:
+    """An array of one dimension in the wire format of ``array_recv``; each part is a length and its bytes."""
+    if not parts:
         return struct.pack("!iii", 0, 0, oid)
-    parts = [b""]
-    nulls = 0
-    for item in items:
-        if item is None:
-            nulls = 1
-            parts.append(_NULL)
-        else:
-            parts.append(len(item).to_bytes(4, "big"))
-            parts.append(item)
-    parts[0] = struct.pack("!iiiii", 1, nulls, oid, length, 1)
-    return b"".join(parts)
+    return struct.pack("!iiiii", 1, nulls, oid, len(parts), 1) + b"".join(parts)
 
 
 class _ArrayDumper(Dumper):
+    """Items of any size, or of one size with ``item`` packing the length before the value."""
+
     format = Format.BINARY
     item_oid: ClassVar[int]
 
     def dump(self, obj: Any) -> bytes:
-        return _array(self.item_oid, self.items(obj), len(obj))
+        missing = obj.count(None)
+        if missing == len(obj):
+            return _array(self.item_oid, [_NULL] * missing, True)
+        if missing:
+            parts = [_NULL if item is None else self.item(item) for item in obj]
+        else:
+            item = self.item
+            parts = [item(each) for each in obj]
+        return _array(self.item_oid, parts, missing > 0)
 
-    def items(self, column: Any) -> Iterable[bytes | None]:
+    @staticmethod
+    def item(value: Any) -> bytes:
         raise NotImplementedError
 
 
 class _TextsDumper(_ArrayDumper):
     oid, item_oid = 1009, 25
 
-    def items(self, column: Texts) -> Iterable[bytes | None]:
-        return [None if item is None else item.encode() for item in column]
+    @staticmethod
+    def item(value: str) -> bytes:
+        data = value.encode()
+        return len(data).to_bytes(4, "big") + data
 
 
 class _BlobsDumper(_ArrayDumper):
     oid, item_oid = 1001, 17
 
-    def items(self, column: Blobs) -> Iterable[bytes | None]:
-        return column
+    @staticmethod
+    def item(value: bytes) -> bytes:
+        return len(value).to_bytes(4, "big") + value
 
 
 class _BigintsDumper(_ArrayDumper):
     oid, item_oid = 1016, 20
-
-    def items(self, column: Bigints) -> Iterable[bytes | None]:
-        pack = struct.Struct("!q").pack
-        return [pack(item) for item in column]
+    item = staticmethod(partial(struct.Struct("!iq").pack, 8))
 
 
 class _SmallintsDumper(_ArrayDumper):
     oid, item_oid = 1005, 21
-
-    def items(self, column: Smallints) -> Iterable[bytes | None]:
-        pack = struct.Struct("!h").pack
-        return [pack(item) for item in column]
+    item = staticmethod(partial(struct.Struct("!ih").pack, 2))
 
 
 class _FloatsDumper(_ArrayDumper):
     oid, item_oid = 1022, 701
-
-    def items(self, column: Floats) -> Iterable[bytes | None]:
-        pack = struct.Struct("!d").pack
-        return [None if item is None else pack(item) for item in column]
+    item = staticmethod(partial(struct.Struct("!id").pack, 8))
 
 
 class _BoolsDumper(_ArrayDumper):
     oid, item_oid = 1000, 16
-
-    def items(self, column: Bools) -> Iterable[bytes | None]:
-        return [b"\x01" if item else b"\x00" for item in column]
+    item = staticmethod(partial(struct.Struct("!i?").pack, 1))
 
 
 class _InstantsDumper(_ArrayDumper):
     oid, item_oid = 1185, 1184
 
-    def items(self, column: Instants) -> Iterable[bytes | None]:
-        pack = struct.Struct("!q").pack
-        return [None if item is None else pack((item - _EPOCH) // _MICROSECOND) for item in column]
+    @staticmethod
+    def item(value: datetime) -> bytes:
+        return _INSTANT(8, (value - _EPOCH) // _MICROSECOND)
+
+
+_INSTANT = struct.Struct("!iq").pack
 
 
 def teach(context: AdaptContext) -> None:

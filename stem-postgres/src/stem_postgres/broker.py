@@ -130,6 +130,7 @@ class PostgresBroker:
         given = list(messages_given)
         if not given:
             return []
+        messages.check(given, self.capabilities)
         firsts = {(each.queue, each.id): position for position, each in reversed(list(enumerate(given)))}
         positions = sorted(firsts.values())
         columns = messages.publish_columns([given[position] for position in positions])
@@ -321,6 +322,7 @@ class PostgresBroker:
 
         :raises ConfigurationError: not such a connection, or it has no transaction to be part of.
         """
+        self._check(steps)
         answers = await transactional.run_async(conn, steps, self.scope, self.database)
         self._expect(steps)
         return answers
@@ -330,7 +332,11 @@ class PostgresBroker:
 
         :raises ConfigurationError: as :meth:`commit_on`.
         """
+        self._check(steps)
         return transactional.run_sync(conn, steps, self.scope, self.database)
+
+    def _check(self, steps: Sequence[Step]) -> None:
+        messages.check((message for step in steps for message in step.publishes), self.capabilities)
 
     def _expect(self, steps: Sequence[Step]) -> None:
         queues = {message.queue for step in steps for message in step.publishes}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from stem_core.envelope import Release, Retry
 from stem_core.ports.committer import Step
 from stem_core.status import RANK_TERMINAL
+from stem_postgres import messages
 from stem_postgres import steps as flows
 from stem_postgres.backend import PostgresBackend
 
@@ -28,6 +29,7 @@ class PostgresCommitter:
 
     async def commit(self, steps: Sequence[Step]) -> list[bool]:
         """Each step whole or not at all; one statement for those that stand alone, one transaction for the rest."""
+        messages.check((each for step in steps for each in step.publishes), self._broker.capabilities)
         answers = [False] * len(steps)
         for positions, flow in zip(flows.divide(steps), (flows.simple, flows.careful), strict=True):
             if positions:

@@ -16,6 +16,8 @@ from typing import Any, Final
 from psycopg.rows import TupleRow
 
 from stem_core.envelope import Ack, DeadLetter, Delivery, Message, Receipt, Release, Retry, Settlement
+from stem_core.errors import PayloadTooLarge, UnsupportedCapability
+from stem_core.ports.capabilities import BrokerCapabilities
 from stem_postgres.arrays import Bigints, Blobs, Bools, Floats, Instants, Smallints, Texts
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "PRUNE",
     "PUBLISH",
     "SETTLE",
+    "check",
     "claim_columns",
     "delivery_of",
     "insert_messages",
@@ -39,6 +42,29 @@ __all__ = [
 LEVELS: Final = 10
 
 _ACK, _RETRY, _RELEASE, _DEAD = range(4)
+
+
+def check(messages: Iterable[Message], capabilities: BrokerCapabilities) -> None:
+    """Refuse, before anything is stored, what the table could not keep as it was asked.
+
+    :raises PayloadTooLarge: over ``max_size``.
+    :raises UnsupportedCapability: a level there is not, or a route.
+    """
+    most = capabilities.max_size
+    for each in messages:
+        if most is not None and len(each.sealed) > most:
+            raise PayloadTooLarge(
+                f"Message {each.id!r} is {len(each.sealed)} bytes; PostgreSQL takes {most} here. Pass a reference to "
+                "the data."
+            )
+        if not 0 <= each.priority < LEVELS:
+            raise UnsupportedCapability(
+                f"Message {each.id!r} has level {each.priority}; postgres has levels 0 to {LEVELS - 1}"
+            )
+        if each.route:
+            raise UnsupportedCapability(
+                f"Message {each.id!r} has a route; postgres does not declare routing. Choose the queue instead."
+            )
 
 
 def insert_messages(where: str = "") -> str:

@@ -78,7 +78,7 @@ create table {s}.status (
     prune_after timestamptz,
     primary key (namespace, id)
 ) with (
-    fillfactor = 60,
+    fillfactor = 45,
     autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000,
     autovacuum_vacuum_cost_delay = 0
 );
