@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,6 +65,14 @@ async def running(pair: Pair, **arguments: Any) -> AsyncIterator[SimpleNamespace
         yield app
 
 
+async def eventually(ask: Any, wanted: Any) -> Any:
+    """What ``ask()`` answers once it is wanted. A status may be seen a moment before the group's count."""
+    async with asyncio.timeout(20):
+        while not wanted(answer := await ask()):
+            await asyncio.sleep(0.01)
+    return answer
+
+
 async def test_results_come_in_order_however_nodes_are_nested(pair: Pair) -> None:
     async with running(pair) as app:
         add, total, canvas = app.add, app.total, app.canvas
@@ -100,7 +109,7 @@ async def test_a_group_gives_each_result_as_it_finishes_and_all_in_order(pair: P
         results = {each.id: each async for each in handle.results(timeout=20)}
         assert [results[id].value for id in handle.members[:-1]] == list(range(1, 21))
         assert results[handle.members[-1]].error.type == "ValueError"
-        progress = await handle.inspect()
+        progress = await eventually(handle.inspect, lambda each: each.terminal)
         assert (progress.total, progress.succeeded, progress.failed) == (21, 20, (handle.members[-1],))
         assert (progress.state, progress.terminal) == ("partial", True)
         with pytest.raises(TaskFailed, match="boom 1"):
@@ -112,7 +121,7 @@ async def test_a_batch_is_submitted_once_however_often_it_is_sent(pair: Pair) ->
         first = await app.canvas.submit_batch([app.total.s([1, 2]), app.total.s([3])], id="nightly")
         again = await app.canvas.submit_batch([app.total.s([1, 2]), app.total.s([3])], id="nightly")
         assert await first.result(timeout=20) == await again.result(timeout=20) == [3, 3]
-        assert (await app.canvas.inspect_batch("nightly")).state == "succeeded"
+        await eventually(partial(app.canvas.inspect_batch, "nightly"), lambda each: each.state == "succeeded")
         assert app.ran == ["total", "total"]
         with pytest.raises(ConfigurationError, match="nobody"):
             await app.canvas.inspect_batch("nobody")
@@ -175,7 +184,7 @@ async def test_a_whole_graph_is_cancelled(pair: Pair) -> None:
             with pytest.raises(TaskRevoked, match="cancelled"):
                 await handle.result(timeout=20)
             await (await app.note.enqueue()).result(timeout=20)
-            assert worker.stats.succeeded == 1
+        assert worker.stats.succeeded == 1
         assert app.ran == ["note"]
         statuses = await app.stem.backend.fetch([f"{handle.id}.{n}" for n in (1, 2, 3, 4)])
         assert {each.state for each in statuses} == {TaskState.CANCELLED}

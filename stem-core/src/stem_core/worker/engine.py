@@ -10,11 +10,15 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from stem_core.clock import Clock
 from stem_core.envelope import DeadLetter, Delivery, Release, Retry
 from stem_core.errors import StemError
 from stem_core.names import DeadReason
+from stem_core.shared.revocation import REVOKED
 from stem_core.worker import outcome
+from stem_core.worker.admission import Admission
 from stem_core.worker.announcing import Announcer
 from stem_core.worker.builtin_tasks import built_in_tasks
 from stem_core.worker.consumer import Consumer
@@ -29,6 +33,7 @@ from stem_core.worker.outcome import Failed, Finish, Kind
 from stem_core.worker.pool import Pool
 from stem_core.worker.processes import ProcessExecutor
 from stem_core.worker.queues import QueuePlan
+from stem_core.worker.remote import Remote
 from stem_core.worker.run import Run, Stop
 from stem_core.worker.settings import WorkerSettings
 from stem_core.worker.stats import WorkerStats
@@ -58,6 +63,7 @@ class Engine:
         stats: WorkerStats,
         state: dict[str, Any],
         clock: Clock | None,
+        name: str,
     ) -> None:
         self._wiring = wiring
         self._settings = settings
@@ -68,6 +74,7 @@ class Engine:
         #: Own retries and releases with a delay: id -> local time they are due. Kept while emptying queues.
         self._own_delays: dict[str, float] | None = None
         self._runs = 0
+        self._drain_timeout: float | None = settings.drain_timeout
         self.plan = QueuePlan(settings.queues, settings.queue_order, settings.weights)
         self._leases = LeaseKeeper(wiring.broker, settings.lease, self._lost)
         self._announcer = Announcer(wiring.backend)
@@ -88,6 +95,8 @@ class Engine:
             linger=settings.linger,
             batch=settings.batch,
         )
+        self._admission = Admission(wiring.backend, name, settings.lease)
+        self._remote = Remote(wiring, settings, name, self)
         self._story = Story(
             wiring,
             threads=self._threads,
@@ -98,6 +107,7 @@ class Engine:
             clock=self._clock,
             announce=self._announcer.begun,
             crashed=self._child_crashed,
+            admission=self._admission,
         )
         self._pool = Pool(
             self._story,
@@ -106,7 +116,15 @@ class Engine:
             prefetch=settings.prefetch,
             ended=self._ended,
         )
-        self._intake = Intake(wiring, handlers, settings, self._leases, self._clock, self._finisher.add)
+        self._intake = Intake(
+            wiring,
+            handlers,
+            settings,
+            self._leases,
+            self._clock,
+            self._finisher.add,
+            self._remote.revoked,
+        )
         self._consumer = Consumer(
             wiring.broker,
             self._intake,
@@ -140,8 +158,10 @@ class Engine:
         if until_empty:
             self._own_delays = {}
             self._consumer.wait = min(self._settings.wait, 0.02)
+        await self._remote.begin()
         self._watchdog.start()
-        helpers = [_start(self._leases.run()), _start(self._finisher.run()), _start(self._announcer.run())]
+        parts = (self._leases, self._finisher, self._announcer, self._admission, self._remote)
+        helpers = [_start(part.run()) for part in parts]
         if until_empty:
             helpers.append(_start(self._stop_when_empty()))
         consuming = _start(self._consumer.run())
@@ -172,8 +192,8 @@ class Engine:
         self._stop_asked.set()
         self._consumer.stop()
         self._pool.give_back_waiting()
-        await asyncio.wait((consuming,), timeout=self._settings.drain_timeout)
-        await self._all_over(self._settings.drain_timeout)
+        await asyncio.wait((consuming,), timeout=self._drain_timeout)
+        await self._all_over(self._drain_timeout)
         if not self._pool.empty:
             _log.warning(
                 "%d tasks did not end in time: they are cancelled and given back", self._pool.running
@@ -188,8 +208,8 @@ class Engine:
             async with asyncio.timeout(_CLEANUP):
                 await self._finisher.drained()
 
-    async def _all_over(self, most: float) -> None:
-        """Wait until nothing runs and everything is stored, for ``most`` seconds or until it is to hurry."""
+    async def _all_over(self, most: float | None) -> None:
+        """Wait until nothing runs and everything is stored, for ``most`` seconds (None: as long as it takes) or until it is to hurry."""
 
         async def over() -> None:
             await self._pool.drained()
@@ -201,6 +221,44 @@ class Engine:
         finally:
             for each in (done, hurry):
                 each.cancel()
+
+    # What commands do
+
+    def running(self) -> list[dict[str, Any]]:
+        """The tasks in a handler now, as plain data."""
+        now = time.monotonic()
+        return [
+            {
+                "id": run.envelope.id,
+                "name": run.envelope.name,
+                "queue": run.envelope.queue,
+                "attempt": run.delivery.attempt,
+                "seconds": now - run.started,
+            }
+            for run in list(self._leases.held)
+            if run.started is not None and not run.ended
+        ]
+
+    def counts(self) -> dict[str, Any]:
+        """Every count, as plain data."""
+        return {**msgspec.structs.asdict(self._stats), **self.gauges()}
+
+    def set_paused(self, queues: frozenset[str]) -> None:
+        """Claim nothing from these, on this worker as on all others."""
+        self.plan.paused_for_all = queues
+
+    def cut_revoked(self, ids: Sequence[str]) -> None:
+        """Stop what runs and is revoked with ``terminate``."""
+        wanted = set(ids)
+        for run in list(self._leases.held):
+            if run.envelope.id in wanted and not run.finishing:
+                run.cut(Stop.REVOKED)
+
+    def shut_down(self, mode: str) -> None:
+        """``warm`` drains for as long as it takes, ``soft`` for the drain timeout, ``hard`` not at all."""
+        if mode == "warm":
+            self._drain_timeout = None
+        self.stop(hurry=mode == "hard")
 
     # What the parts tell each other
 
@@ -241,6 +299,8 @@ class Engine:
             stats.seconds += finish.end.seconds  # type: ignore[union-attr]
         else:
             self._count(kind)
+        if kind is Kind.CANCELLED and finish.update is not None and finish.update.reason == REVOKED:
+            self._remote.acted_on(finish.update.id)
         if kind in self._watched:
             self._wiring.emit(kind.value, **finish.hook_arguments())
         if isinstance(action, DeadLetter):

@@ -76,6 +76,7 @@ class Remote:
         self._started_at = datetime.now(UTC)
         self._look_now = asyncio.Event()
         self._answers: dict[str, Reply] = {}
+        self._acted_on: list[str] = []
         self.revoked = Revoked()
         self._actions: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
             "ping": self._ping,
@@ -109,10 +110,15 @@ class Remote:
             work.append(self._keep_listening())
         try:
             await asyncio.gather(*work)
+            await asyncio.Event().wait()  # nothing to hear and nowhere to look: be there all the same
         finally:
             if self._wiring.backend is not None and self._has_state:
                 with contextlib.suppress(StemError, OSError):
                     await asyncio.shield(Heartbeats(self._wiring.backend).forget(self._worker))
+
+    def acted_on(self, id: str) -> None:
+        """The task's cancellation is recorded: the revocation has done its work."""
+        self._acted_on.append(id)
 
     async def _keep_looking(self) -> None:
         while True:
@@ -131,6 +137,8 @@ class Remote:
         backend = self._wiring.backend
         if backend is None:
             return
+        while self._acted_on:
+            await revocation.forget(backend, self._acted_on.pop())
         paused = await Pauses(backend).paused()
         self._obeys.set_paused(frozenset(paused))
         self.revoked.replace(await revocation.known(backend))

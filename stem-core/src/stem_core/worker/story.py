@@ -22,6 +22,7 @@ from stem_core.names import DeadReason
 from stem_core.retry import Again, RetryRequest, class_names, decide
 from stem_core.status import TaskError
 from stem_core.worker import inputs, outcome
+from stem_core.worker.admission import Admission
 from stem_core.worker.failures import HARD_LIMIT, error_of
 from stem_core.worker.handlers import Handler
 from stem_core.worker.limits import Interruptible, soft_limit_error
@@ -59,6 +60,7 @@ class Story:
         clock: Clock,
         announce: Callable[[Run], None],
         crashed: Callable[[], None],
+        admission: Admission,
     ) -> None:
         self._wiring = wiring
         self._threads = threads
@@ -81,7 +83,7 @@ class Story:
         assert handler is not None
         try:
             gathered = inputs.NOTHING
-            if run.not_before or envelope.input is not None or not envelope.acks_late or run.stop is not None:
+            if needs_preparation(run):
                 prepared = await self._prepare(run)
                 if not isinstance(prepared, inputs.Gathered):
                     return prepared
@@ -113,6 +115,9 @@ class Story:
             if (stop := run.stopped()) is not None:
                 return self._cut_short(run, stop)
             return self._raised(run, error)
+        finally:
+            if envelope.limits is not None:
+                await self._admission.leave(run)
         seconds = time.monotonic() - (run.started or time.monotonic())
         end = Succeeded(payload, chain, seconds)
         return outcome.succeeded(envelope, run.delivery, end, started_at=run.started_at, now=self._now())
@@ -124,6 +129,10 @@ class Story:
             return self._cut_short(run, run.stop)
         if run.not_before:
             await asyncio.sleep(run.not_before)
+        delay = await self._admission.enter(run)
+        if delay is not None:
+            longest = self._wiring.broker.capabilities.max_delay
+            return outcome.given_back(run.delivery, delay if longest is None else min(delay, longest))
         if not envelope.acks_late and not await self._ack_now(run):
             return None
         if envelope.input is None:
@@ -315,6 +324,18 @@ class Story:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.time(), UTC)
+
+
+def needs_preparation(run: Run) -> bool:
+    """Whether something is awaited before the run starts; most have nothing."""
+    envelope = run.envelope
+    return bool(
+        run.not_before
+        or envelope.input is not None
+        or envelope.limits is not None
+        or not envelope.acks_late
+        or run.stop is not None
+    )
 
 
 class _Guarded:

@@ -175,7 +175,9 @@ class Worker:
         try:
             for make in self._on_startup:
                 await _call(make, self.state)
-            self._engine = Engine(self.stem, wiring, self.settings, self._stats, self.state, self._clock)
+            self._engine = Engine(
+                self.stem, wiring, self.settings, self._stats, self.state, self._clock, self.id
+            )
             if self._hurry or self._stop_asked.is_set():
                 self._engine.stop(hurry=self._hurry)
             wiring.emit("stem_worker_started", worker_id=self.id, queues=self.settings.queues)
