@@ -65,3 +65,10 @@ def registry(*names: str, active: str | None = None, default: str = "json") -> T
     return TaskPayloadEncoderRegistry(
         default, default, catalogue=discover(environment={}), environment=variables
     )
+
+
+def public(name: str) -> bytes:
+    """The raw public key of the Ed25519 key called ``name``."""
+    from stem_signing.ed25519 import public_of
+
+    return public_of(material("ed25519" + name))
