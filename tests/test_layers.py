@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("sealing", "publishing", "routing", "encoding", "resolving", "negotiation", "retry"),
     ("wiring",),
     ("shared",),
-    ("arguments", "builder", "context", "dead_letters", "definition", "handles", "tasks"),
+    ("arguments", "builder", "context", "control", "dead_letters", "definition", "handles", "tasks"),
     (
         "assembly",
         "declaring",
@@ -37,7 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "loops",
         "producer",
     ),
-    ("canvas", "control"),
+    ("canvas",),
     ("worker",),
     ("app",),
     ("operations",),

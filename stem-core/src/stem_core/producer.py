@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from stem_core import transactions
 from stem_core.assembly import Encoders, RoutingSource, arguments_from, assemble, routing_for
@@ -33,6 +33,9 @@ from stem_core.sealing import MAX_SEALED
 from stem_core.signature import NO_OPTIONS, Signature
 from stem_core.tasks import Task, TaskDecorator
 from stem_core.wiring import Wiring
+
+if TYPE_CHECKING:
+    from stem_core.control import Control
 
 __all__ = ["Stem"]
 
@@ -167,6 +170,13 @@ class Stem:
             yield
         finally:
             self._home, self._planner = before
+
+    @property
+    def control(self) -> Control:
+        """Commands to the workers: ping, inspect, pause, resume, shutdown."""
+        from stem_core.control import Control
+
+        return Control(self)
 
     # Open and close.
 
