@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from stem_core.builtin.plugin import MEMORY_BROKER
-from stem_core.contracts import BrokerContract
+from stem_core.builtin.plugin import MEMORY_BACKEND, MEMORY_BROKER
+from stem_core.contracts import BackendContract, BrokerContract
 
 
 class TestMemoryBroker(BrokerContract):
     spec = MEMORY_BROKER
+    clock = True
+
+    @pytest.fixture
+    def url(self, unique_name: str) -> str:
+        return f"memory://{unique_name}"
+
+
+class TestMemoryBackend(BackendContract):
+    spec = MEMORY_BACKEND
     clock = True
 
     @pytest.fixture

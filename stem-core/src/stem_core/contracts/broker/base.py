@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import pytest
 
-from stem_core.contracts.broker.lab import BrokerLab, Pace
+from stem_core.contracts.broker.lab import BrokerLab
 from stem_core.contracts.driver import Driver
+from stem_core.contracts.pace import Pace
 from stem_core.contracts.profile import Profile, choose
 from stem_core.contracts.time import ManualTime, RealTime, Time
 from stem_core.ports.specs import BrokerSpec

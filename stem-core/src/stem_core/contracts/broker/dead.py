@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from stem_core.contracts.broker.base import BrokerBase
-from stem_core.contracts.broker.lab import LONG, BrokerLab
+from stem_core.contracts.broker.lab import BrokerLab
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import check
+from stem_core.contracts.pace import LONG
 from stem_core.envelope import DeadLetter, DeadMessage, Release, Retry
 
 __all__ = ["DeadLetterLaws"]

@@ -9,6 +9,7 @@ from typing import Any
 from stem_core.clock import instant
 from stem_core.contracts.driver import Driver, unique
 from stem_core.contracts.laws import check
+from stem_core.contracts.pace import LONG, Pace
 from stem_core.contracts.time import Span
 from stem_core.envelope import (
     Ack,
@@ -23,36 +24,7 @@ from stem_core.envelope import (
 from stem_core.ports.broker import Broker, QueueStats
 from stem_core.ports.specs import BrokerSpec
 
-__all__ = ["LONG", "BrokerLab", "Client", "Pace"]
-
-#: A lease that no test outlives, in seconds.
-LONG = 600.0
-
-
-class Pace:
-    """The durations of one test class, in seconds; see ``BrokerContract`` for what they mean."""
-
-    def __init__(
-        self,
-        *,
-        exact: bool,
-        resolution: float,
-        lease: float | None,
-        settle: float | None,
-        skew: float,
-        prompt: float,
-    ) -> None:
-        self.exact = exact
-        self.resolution = resolution
-        self.lease = lease or (max(10.0, 8 * resolution) if exact else max(0.3, 6 * resolution))
-        self.settle = (0.0 if exact else 0.2) if settle is None else settle
-        self.prompt = prompt
-        #: How late a due message may be.
-        self.slack = resolution + self.settle
-        #: How early it may look, for clocks that count in milliseconds or run apart.
-        self.early = skew + (0.0001 if exact else 0.002)
-        #: ``wait`` of a receive that expects work which is there.
-        self.ask = 0.0 if exact else self.settle
+__all__ = ["BrokerLab", "Client"]
 
 
 class Client:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from stem_core.contracts.broker.base import BrokerBase
-from stem_core.contracts.broker.lab import LONG, BrokerLab, Client
+from stem_core.contracts.broker.lab import BrokerLab, Client
 from stem_core.contracts.laws import check
+from stem_core.contracts.pace import LONG
 from stem_core.envelope import Ack, Action, DeadLetter, Delivery, Release, Retry, Settlement
 
 __all__ = ["LeaseLaws"]

@@ -21,9 +21,10 @@ from hypothesis.stateful import (
     rule,
 )
 
-from stem_core.contracts.broker.lab import LONG, BrokerLab, Client
+from stem_core.contracts.broker.lab import BrokerLab, Client
 from stem_core.contracts.broker.model import BrokerModel, Held
 from stem_core.contracts.laws import check
+from stem_core.contracts.pace import LONG
 from stem_core.contracts.time import Span
 from stem_core.envelope import (
     Ack,

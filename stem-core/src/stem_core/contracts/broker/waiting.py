@@ -10,9 +10,10 @@ from typing import TypeVar
 import pytest
 
 from stem_core.contracts.broker.base import BrokerBase
-from stem_core.contracts.broker.lab import LONG, BrokerLab
+from stem_core.contracts.broker.lab import BrokerLab
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import LawBroken, broken, check
+from stem_core.contracts.pace import LONG
 from stem_core.envelope import Ack, DeadLetter, Delivery, Release, Retry, Settlement
 from stem_core.errors import StemError
 
