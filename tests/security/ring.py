@@ -72,3 +72,8 @@ def public(name: str) -> bytes:
     from stem_signing.ed25519 import public_of
 
     return public_of(material("ed25519" + name))
+
+
+def public_entries(*names: str) -> str:
+    """Public keys as a variable holds them."""
+    return ",".join(f"{name}:{base64.b64encode(public(name)).decode()}" for name in names)
