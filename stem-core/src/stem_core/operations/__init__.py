@@ -1,0 +1,1 @@
+"""Running workers in production: several processes, reloading, health, metrics, logs. Nothing here is a port."""

@@ -1,0 +1,70 @@
+"""Logs of a worker process: text for people, one JSON object a line for programs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+from stem_core.context import TaskLogFilter
+
+__all__ = ["JsonFormatter", "TextFormatter", "configure"]
+
+#: What every record has; anything else was given as ``extra``.
+_STANDARD: Final = frozenset(
+    vars(logging.LogRecord("", 0, "", 0, "", (), None)) | {"message": "", "asctime": "", "taskName": ""}
+)
+
+
+class JsonFormatter(logging.Formatter):
+    """``{"time", "level", "logger", "message", "pid", ...}``, the fields of ``extra``, and ``exception``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "pid": record.process,
+        }
+        for name, value in vars(record).items():
+            if name not in _STANDARD and value is not None:
+                entry.setdefault(name, value)
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            entry["stack"] = record.stack_info
+        try:
+            return msgspec.json.encode(entry, enc_hook=repr).decode()
+        except (TypeError, ValueError, OverflowError):
+            # A key that is no text, a lone surrogate, a number too large: the line is worth more than its form.
+            return msgspec.json.encode({name: ascii(value) for name, value in entry.items()}).decode()
+
+
+class TextFormatter(logging.Formatter):
+    """One line a record: time, level, process, logger, the task it was logged in, message."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(process)d %(name)s: %(task)s%(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        task_id = getattr(record, "task_id", None)
+        if task_id is None:
+            record.task = ""
+        else:
+            name, attempt = getattr(record, "task_name", "?"), getattr(record, "attempt", 0)
+            record.task = f"[{name} {task_id} #{attempt}] "
+        return super().format(record)
+
+
+def configure(form: Literal["text", "json"], level: str) -> None:
+    """Send every logger's records from ``level`` on to standard error, with the fields of the running task."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.addFilter(TaskLogFilter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
