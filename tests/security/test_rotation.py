@@ -125,7 +125,7 @@ async def test_everything_of_the_old_key_is_refused_after_the_window(secured_by:
     async with drill.stem("a", active="a") as before:
         await drill.fill(before)
         async with drill.stem("b", active="b") as after:
-                    await after.broker.dead_replay("default")
+            await after.broker.dead_replay("default")
             async with Worker(after, wait=0.02, unknown_task_grace=0):
                 stats = await until(
                     lambda: after.broker.stats("default"), lambda each: each.dead >= EACH * len(KINDS)
