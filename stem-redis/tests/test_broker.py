@@ -218,14 +218,6 @@ async def test_dead_letters_page_and_purge(broker: RedisBroker) -> None:
     assert await broker.counts(QUEUE) == {"published": 25, "acked": 0, "purged": 13}
 
 
-async def test_lone_publishes_of_many_tasks_share_round_trips(broker: RedisBroker) -> None:
-    before = broker.server.exchanges
-    answers = await asyncio.gather(*(broker.publish([message(str(n), once=True)]) for n in range(200)))
-    assert answers == [[True]] * 200
-    assert broker.server.exchanges - before == 2
-    assert await broker.publish([message("7", once=True), message("new", once=True)]) == [False, True]
-
-
 async def test_over_the_size_limit_nothing_is_stored(broker: RedisBroker) -> None:
     limit = broker.capabilities.max_size
     assert limit is not None

@@ -19,7 +19,6 @@ from stem_core.ports.backend import (
 from stem_core.ports.capabilities import BackendCapabilities
 from stem_core.ports.specs import AdapterOptions
 from stem_core.status import StatusPage, StatusQuery, StatusUpdate, TaskStatus
-from stem_redis.coalesce import Coalescer
 from stem_redis.completions import Completions
 from stem_redis.connection import Server
 from stem_redis.groups import Groups
@@ -44,7 +43,6 @@ class RedisBackend:
         self.keys = Keys(options.namespace)
         self._groups = Groups(self.server, self.keys)
         self._completions = Completions(self.server)
-        self._records: Coalescer[StatusUpdate] = Coalescer(self._record)
 
     async def open(self) -> None:
         await self.server.open()
@@ -57,9 +55,8 @@ class RedisBackend:
 
     async def record(self, updates: Sequence[StatusUpdate]) -> Sequence[bool]:
         self.server.check_open()
-        return await self._records.submit(updates) if updates else []
-
-    async def _record(self, updates: Sequence[StatusUpdate]) -> list[bool]:
+        if not updates:
+            return []
         calls = []
         for first in range(0, len(updates), _MOST_UPDATES):
             parts: list[bytes] = []

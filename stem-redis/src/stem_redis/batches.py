@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from stem_core.envelope import Ack, DeadLetter, Message, Receipt, Release, Retry, Settlement
-from stem_core.errors import PayloadTooLarge
+from stem_core.errors import PayloadTooLarge, UnsupportedCapability
+from stem_core.ports.capabilities import BrokerCapabilities
 from stem_core.ports.committer import Step
 from stem_redis.keys import Keys
 from stem_redis.wire import (
@@ -45,12 +46,27 @@ class Roots:
         return index
 
 
-def check_message(message: Message, max_size: int | None) -> None:
-    """:raises PayloadTooLarge: its sealed bytes are over ``max_size``."""
-    if max_size is not None and len(message.sealed) > max_size:
+def check_message(message: Message, capabilities: BrokerCapabilities) -> None:
+    """Whether the broker can take it.
+
+    :raises PayloadTooLarge: its sealed bytes are over the limit.
+    :raises ValueError: its priority is no level.
+    :raises UnsupportedCapability: it has a route.
+    """
+    limit = capabilities.max_size
+    if limit is not None and len(message.sealed) > limit:
         raise PayloadTooLarge(
-            f"message {message.id} has {len(message.sealed):,} sealed bytes; this broker takes {max_size:,}: "
+            f"message {message.id} has {len(message.sealed):,} sealed bytes; this broker takes {limit:,}: "
             "store the payload elsewhere and send where it is"
+        )
+    if not 0 <= message.priority < capabilities.priority_levels:
+        raise ValueError(
+            f"message {message.id} has priority={message.priority}; this broker has levels 0 to "
+            f"{capabilities.priority_levels - 1}"
+        )
+    if message.route:
+        raise UnsupportedCapability(
+            f"message {message.id} has route={dict(message.route)}; stem-redis has no 'routing': name a queue instead"
         )
 
 

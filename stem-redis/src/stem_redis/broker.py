@@ -13,7 +13,6 @@ from stem_core.ports.broker import QueueStats
 from stem_core.ports.capabilities import BrokerCapabilities
 from stem_core.ports.specs import AdapterOptions
 from stem_redis.batches import Roots, check_message, publish_calls, receipt_row, settlement_row
-from stem_redis.coalesce import Coalescer
 from stem_redis.connection import Server
 from stem_redis.dead import DeadFilter, DeadLetters
 from stem_redis.doorbell import Doorbell
@@ -43,7 +42,6 @@ class RedisBroker:
         self.once_ttl = milliseconds(options.once_ttl)
         self._doorbell = Doorbell(self.server)
         self._dead = DeadLetters(self.server, self.keys, self.once_ttl)
-        self._publishes: Coalescer[Message] = Coalescer(self._publish)
         self._turn = 0
 
     async def open(self) -> None:
@@ -58,10 +56,7 @@ class RedisBroker:
     async def publish(self, messages: Sequence[Message]) -> Sequence[bool]:
         self.server.check_open()
         for message in messages:
-            check_message(message, self.capabilities.max_size)
-        return await self._publishes.submit(messages) if messages else []
-
-    async def _publish(self, messages: Sequence[Message]) -> list[bool]:
+            check_message(message, self.capabilities)
         stored: list[bool] = []
         for first in range(0, len(messages), _MOST_PUBLISHED):
             calls = publish_calls(self.keys, messages[first : first + _MOST_PUBLISHED])
@@ -189,7 +184,7 @@ class RedisBroker:
             and self.server.identity == backend.server.identity
             and self.keys.prefix == backend.keys.prefix
         ):
-            return RedisCommitter(self.server, self.keys, self.once_ttl, self.capabilities.max_size)
+            return RedisCommitter(self.server, self.keys, self.once_ttl, self.capabilities)
         return None
 
     # dead letters

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from stem_core.ports.capabilities import BrokerCapabilities
 from stem_core.ports.committer import Step
 from stem_redis.batches import check_message, commit_calls
-from stem_redis.coalesce import Coalescer
 from stem_redis.connection import Server
 from stem_redis.keys import Keys
 from stem_redis.scripts import SCRIPTS
@@ -22,18 +22,17 @@ _MOST_STEPS: Final = 5000
 class RedisCommitter:
     """Implements ``stem_core.ports.Committer``."""
 
-    def __init__(self, server: Server, keys: Keys, once_ttl: int, max_size: int | None) -> None:
+    def __init__(self, server: Server, keys: Keys, once_ttl: int, capabilities: BrokerCapabilities) -> None:
         self._server = server
         self._keys = keys
         self._once_ttl = once_ttl
-        self._max_size = max_size
-        self._steps: Coalescer[Step] = Coalescer(self._commit)
+        self._capabilities = capabilities
 
     async def commit(self, steps: Sequence[Step]) -> Sequence[bool]:
         self._server.check_open()
         for step in steps:
             for message in step.publishes:
-                check_message(message, self._max_size)
+                check_message(message, self._capabilities)
         good = [
             step
             for step in steps
@@ -41,7 +40,7 @@ class RedisCommitter:
         ]
         if not good:
             return [False] * len(steps)
-        answers = await self._steps.submit(good)
+        answers = await self._commit(good)
         if len(good) == len(steps):
             return answers
         answer = iter(answers)

@@ -154,8 +154,6 @@ class Server:
         self._lent: set[Link] = set()
         self._opened = False
         self._closed = False
-        self.exchanges = 0
-        """Round trips made so far."""
         self.identity: tuple[object, ...] | None = None
         """Equal for two servers when they are one: same process, database and user. None when unknown."""
 
@@ -263,7 +261,6 @@ class Server:
     async def _exchange(self, commands: Iterable[Sequence[bytes | str | int]]) -> list[Any]:
         async with self._slots:
             link = await self._take()
-            self.exchanges += 1
             answers = await link.exchange((pack(*each) for each in commands), self.timeout)
             if self._closed:
                 await link.close()

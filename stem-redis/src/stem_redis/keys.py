@@ -14,7 +14,7 @@ Broker, per queue; ``R`` is ``stem:{NS:Q}``
 ``R:levels``   set     The levels whose stream holds something. Gone when none does.
 ``R:d``        zset    Scheduled messages; score = due in ms, member = msgpack of [sequence, level, id, c,
                        sealed]. Moved to their stream by the first claim after they are due.
-``R:leases``   zset    When some lease may have ended, in ms on a grid of 50 (score = member): a claim looks
+``R:leases``   zset    When some lease may have ended, in ms on a grid of 20 (score = member): a claim looks
                        for ended leases only then. Gone when no message is left in a stream.
 ``R:bell``     list    At most one element: somebody should look. Idle workers block on it. Lives a minute.
 ``R:once:ID``  string  A ``once`` id that is known. Lives as long as its message, then ``once_ttl``.

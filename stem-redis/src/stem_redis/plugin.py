@@ -43,7 +43,7 @@ REDIS_BROKER: Final = BrokerSpec(
         durable=True,
         multi_process=True,
         max_size=32 * _MEBIBYTE,
-        resolution=0.06,
+        resolution=0.03,
         once_ttl=True,
     ),
     summary="Streams and fenced scripts on Redis 7 or Valkey; durable as its append-only file is",

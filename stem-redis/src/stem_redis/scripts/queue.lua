@@ -2,7 +2,7 @@
 
 local GROUP, OWNER = 'stem', 'w'
 local FOREVER = 315360000000 -- ms. A lease has ended when its entry was idle for so long.
-local GRID, MARGIN = 50, 5 -- ms, of R:leases
+local GRID, MARGIN = 20, 5 -- ms, of R:leases
 local HORIZON = 5000 -- ms. Idle workers look at least so often, so later events need no bell.
 local BELL_LIFE, STREAM_LIFE, COUNTS_LIFE = 60000, 86400000, 2592000000
 
