@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import hashlib
+import io
 import os
 import tokenize
 from collections import Counter
@@ -33,17 +35,17 @@ def digest(path: str) -> str:
 @stem.task
 async def count_tokens(path: str) -> dict[str, int]:
     """How often each kind of token occurs."""
-    with Path(path).open("rb") as file:
-        kinds = Counter(tokenize.tok_name[token.type] for token in tokenize.tokenize(file.readline))
-    return dict(kinds)
+    source = io.BytesIO(await asyncio.to_thread(Path(path).read_bytes))
+    return dict(Counter(tokenize.tok_name[token.type] for token in tokenize.tokenize(source.readline)))
 
 
 @stem.task
-def summarise(path: str) -> Summary:
-    """What a Python file holds."""
-    text = Path(path).read_text(encoding="utf-8")
-    nodes = [type(node) for node in ast.walk(ast.parse(text))]
-    doc = ast.get_docstring(ast.parse(text)) or ""
+async def summarise(path: str) -> Summary:
+    """What a Python file holds. On the loop: Python 3.11's parser fails now and then when threads share it."""
+    text = await asyncio.to_thread(Path(path).read_text, encoding="utf-8")
+    tree = ast.parse(text)
+    nodes = [type(node) for node in ast.walk(tree)]
+    doc = ast.get_docstring(tree) or ""
     return Summary(
         path=path,
         lines=text.count("\n"),
