@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 
@@ -38,7 +38,7 @@ class Ports:
         self.broker = POSTGRES_BROKER.open(url, options)
         self.backend = POSTGRES_BACKEND.open(url, options)
 
-    async def __aenter__(self) -> Ports:
+    async def __aenter__(self) -> Self:
         await self.broker.open()
         await self.backend.open()
         committer = self.broker.join(self.backend)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 from datetime import datetime
-
-import psycopg
+from functools import partial
 
 from stem_core.ports.backend import (
     Callback,
@@ -20,10 +19,10 @@ from stem_core.ports.backend import (
 from stem_core.ports.capabilities import BackendCapabilities
 from stem_core.ports.specs import AdapterOptions
 from stem_core.status import RANK_TERMINAL, StatusPage, StatusQuery, StatusUpdate, TaskStatus
-from stem_postgres import groups, limiter, listing, migrate, state, statuses
+from stem_postgres import groups, limiter, listing, state, statuses
 from stem_postgres.arrays import Texts
 from stem_postgres.connection import Database
-from stem_postgres.identity import identity_of
+from stem_postgres.identity import Identity, prepare
 from stem_postgres.janitor import Janitor
 from stem_postgres.waiters import Waiters
 
@@ -36,7 +35,7 @@ class PostgresBackend:
     def __init__(self, url: str, options: AdapterOptions, capabilities: BackendCapabilities) -> None:
         self.capabilities = capabilities
         self.database = Database(url, options)
-        self.identity: tuple[object, ...] | None = None
+        self.identity: Identity | None = None
         self.waiters = Waiters(self.database)
         self._namespace = options.namespace
         self._janitor = Janitor(self.database, (statuses.PRUNE, groups.PRUNE, state.PRUNE, limiter.PRUNE))
@@ -47,16 +46,7 @@ class PostgresBackend:
         :raises AdapterError: unreachable within ``connect_timeout``.
         :raises ConfigurationError: the schema is missing or old and may not be changed from here.
         """
-        await self.database.open()
-        try:
-            await migrate.ensure(self.database)
-            self.identity = await identity_of(self.database)
-        except psycopg.Error as error:
-            await self.database.close()
-            raise self.database.failure(error) from error
-        except BaseException:
-            await self.database.close()
-            raise
+        self.identity = await self.database.open(partial(prepare, self.database))
         self._janitor.start()
 
     async def close(self) -> None:

@@ -8,9 +8,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import psycopg
+from psycopg.rows import TupleRow
 
 from stem_core.envelope import DeadPage, Delivery, Message, Receipt, Settlement
 from stem_core.errors import AdapterError, PublishError
@@ -19,7 +21,7 @@ from stem_core.ports.broker import QueueStats
 from stem_core.ports.capabilities import BrokerCapabilities
 from stem_core.ports.committer import Committer, Step
 from stem_core.ports.specs import AdapterOptions
-from stem_postgres import dead_letters, messages, migrate, transactional
+from stem_postgres import dead_letters, messages, transactional
 from stem_postgres.arrays import Texts
 from stem_postgres.arrivals import Arrivals
 from stem_postgres.backend import PostgresBackend
@@ -27,7 +29,7 @@ from stem_postgres.broadcasts import Broadcasts
 from stem_postgres.committer import PostgresCommitter
 from stem_postgres.connection import Database, is_lost
 from stem_postgres.doorbell import Doorbell
-from stem_postgres.identity import identity_of
+from stem_postgres.identity import Identity, prepare
 from stem_postgres.janitor import Janitor
 from stem_postgres.listener import Listener, channel_of
 from stem_postgres.messages import parse_receipt
@@ -83,7 +85,7 @@ class PostgresBroker:
         self.capabilities = capabilities
         self.database = Database(url, options)
         self.scope = Scope(options.namespace, options.once_ttl)
-        self.identity: tuple[object, ...] | None = None
+        self.identity: Identity | None = None
         self._options = options
         self._arrivals = Arrivals()
         self._broadcasts = Broadcasts(self.database)
@@ -100,16 +102,7 @@ class PostgresBroker:
         :raises AdapterError: unreachable within ``connect_timeout``.
         :raises ConfigurationError: the schema is missing or old and may not be changed from here.
         """
-        await self.database.open()
-        try:
-            await migrate.ensure(self.database)
-            self.identity = await identity_of(self.database)
-        except psycopg.Error as error:
-            await self.database.close()
-            raise self.database.failure(error) from error
-        except BaseException:
-            await self.database.close()
-            raise
+        self.identity = await self.database.open(partial(prepare, self.database))
         self._janitor.start()
 
     async def close(self) -> None:
@@ -204,9 +197,8 @@ class PostgresBroker:
         if rows and rows[0][0] is None:
             until_next = rows[0][-1]
             return [], _POLL if until_next is None else until_next
-        deliveries = [messages.delivery_of(row) for row in rows]
-        deliveries.sort(key=_hand_out_order)
-        return deliveries, 0.0
+        rows.sort(key=_hand_out_order)
+        return [messages.delivery_of(row) for row in rows], 0.0
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """Settle a batch in one statement; False for a receipt that no longer holds."""
@@ -360,9 +352,9 @@ async def _rung(bell: asyncio.Event, seconds: float) -> None:
             await bell.wait()
 
 
-def _hand_out_order(delivery: Delivery) -> tuple[int, int]:
-    # The server's order within a level is (due, seq); in one batch of first deliveries that is seq.
-    return -delivery.message.priority, parse_receipt(delivery.receipt)[0]
+def _hand_out_order(row: TupleRow) -> tuple[int, datetime, int]:
+    """(level, due, seq): the order of the claim, which RETURNING does not keep."""
+    return -row[4], row[12], row[0]
 
 
 def _never_sent(error: psycopg.Error) -> bool:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 import select
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
@@ -155,17 +155,19 @@ class Database:
         self._healing: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def open(self) -> None:
-        """Connect.
+    async def open(self, prepare: Callable[[Connection], Awaitable[T]]) -> T:
+        """Connect, let ``prepare`` do what must be done first on a plain connection, and open the pool.
 
         :raises AdapterError: unreachable within ``connect_timeout``.
         """
         if self._closed:
             raise self._use_after_close()
         try:
-            # One plain connection first: its error says why, the pool's only that it waited.
+            # A plain connection's error says why; the pool's would only say that it waited.
             async with asyncio.timeout(self._timeout):
-                await (await self.connect(self.location.conninfo)).close()
+                connection = await self.connect(self.location.conninfo)
+            async with connection:
+                prepared = await prepare(connection)
         except (psycopg.Error, OSError, TimeoutError) as error:
             raise self.failure(error) from error
         self._pool = AsyncConnectionPool(
@@ -182,6 +184,7 @@ class Database:
             open=False,
         )
         await self._pool.open()
+        return prepared
 
     async def close(self) -> None:
         """Release every connection; again is fine."""

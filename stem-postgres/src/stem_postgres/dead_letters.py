@@ -45,13 +45,15 @@ _CANDIDATES: Final = f"""select id, generation + 1 from {{s}}.message
 where {_MATCHING} order by dead_at, seq limit %(limit)s"""
 
 _REPLAY: Final = f"""with picked as materialized (
-    select seq from {{s}}.message where {_MATCHING} order by dead_at, seq limit %(limit)s for update
+    select seq, dead_at from {{s}}.message where {_MATCHING} order by dead_at, seq limit %(limit)s for update
+), replayed as (
+    update {{s}}.message
+    set state = 0, due = statement_timestamp(), lease_until = null, generation = generation + 1, attempt = 0,
+        deliveries = 0, reason = null, detail = null, dead_at = null
+    where seq = any (array(select seq from picked))
+    returning seq, id, generation
 )
-update {{s}}.message
-set state = 0, due = statement_timestamp(), lease_until = null, generation = generation + 1, attempt = 0,
-    deliveries = 0, reason = null, detail = null, dead_at = null
-where seq = any (array(select seq from picked))
-returning id, generation"""
+select r.id, r.generation from picked p join replayed r on r.seq = p.seq order by p.dead_at, p.seq"""
 
 # The newest `keep` of those that match stay.
 _PURGE: Final = f"""with kept as materialized (

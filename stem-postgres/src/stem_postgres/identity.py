@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from stem_postgres.connection import Database
+from stem_postgres import migrate
+from stem_postgres.connection import Connection, Database
 
-__all__ = ["identity_of"]
+__all__ = ["Identity", "prepare"]
+
+Identity = tuple[object, ...]
 
 #: A running server, told from its copies and restored twins by when it started.
 _IDENTITY: Final = """select pg_postmaster_start_time()::text, d.oid::bigint, n.oid::bigint
@@ -14,7 +17,12 @@ from pg_database d, pg_namespace n
 where d.datname = current_database() and n.nspname = %(schema)s"""
 
 
-async def identity_of(database: Database) -> tuple[object, ...]:
-    """Equal for two adapters exactly when they use one namespace of one schema of one running server."""
-    rows = await database.run(_IDENTITY, {"schema": database.location.schema})
-    return (*(rows[0] if rows else ()), database.namespace)
+async def prepare(database: Database, connection: Connection) -> Identity:
+    """See to the schema; then what is equal for two adapters exactly when they use one namespace of one schema of
+    one running server.
+
+    :raises ConfigurationError: the schema is missing or old, and may not be changed from here.
+    """
+    await migrate.ensure(database, connection)
+    cursor = await connection.execute(_IDENTITY, {"schema": database.location.schema})
+    return (*(await cursor.fetchone() or ()), database.namespace)

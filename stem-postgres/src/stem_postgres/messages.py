@@ -123,13 +123,13 @@ CLAIM: Final = """with pick as materialized (
         lease_until = clock_timestamp() + make_interval(secs => %(lease)s)
     where seq = any (array(select seq from pick))
     returning m.seq, m.token, m.id, m.queue, m.priority, m.once, m.sealed, m.generation, m.attempt, m.deliveries,
-              m.lease_until, m.not_before
+              m.lease_until, m.not_before, m.due
 )
-select seq, token, id, queue, priority, once, sealed, generation, attempt, deliveries, lease_until, not_before,
+select seq, token, id, queue, priority, once, sealed, generation, attempt, deliveries, lease_until, not_before, due,
        null::double precision
 from claimed
 union all
-select null, null, null, null, null, null, null, null, null, null, null, null,
+select null, null, null, null, null, null, null, null, null, null, null, null, null,
        (select extract(epoch from min(least(e.due, e.lease_until)) - clock_timestamp())::double precision
         from unnest(%(queues)s, %(levels)s) as p (queue, level)
         cross join lateral (
@@ -156,21 +156,8 @@ def claim_columns(queues: Sequence[str], turn: int) -> dict[str, Any]:
 
 def delivery_of(row: TupleRow) -> Delivery:
     """One row of :data:`CLAIM`."""
-    (
-        seq,
-        token,
-        id,
-        queue,
-        priority,
-        once,
-        sealed,
-        generation,
-        attempt,
-        deliveries,
-        lease_until,
-        not_before,
-        _,
-    ) = row
+    seq, token, id, queue, priority, once, sealed, generation, attempt, deliveries = row[:10]
+    lease_until, not_before = row[10:12]
     return Delivery(
         message=Message(
             id=id,

@@ -10,6 +10,7 @@ and schema of neighbouring versions work with each other.
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from importlib import resources
 from typing import Final, NamedTuple
 
@@ -41,6 +42,7 @@ _FORBIDDEN: Final = ("42501", "25006")  # no privilege; read-only transaction
 _ABSENT: Final = ("42P01", "3F000")  # no such table; no such schema
 
 
+@cache
 def migrations() -> tuple[Migration, ...]:
     """Every migration of this version, oldest first."""
     found = []
@@ -81,19 +83,16 @@ async def migrate(url: str, *, sql_only: bool = False) -> str:
     return f"applied {names}" if done else "up to date"
 
 
-async def ensure(database: Database) -> None:
+async def ensure(database: Database, connection: Connection) -> None:
     """Called on open: look, and migrate when something is missing and the URL allows it.
 
     :raises ConfigurationError: the schema is missing or old, and may not be changed from here.
     """
-    latest = migrations()[-1].version
-    connection = await database.connect(database.location.conninfo)
-    async with connection:
-        if await applied(database, connection) >= latest:
-            return
-        if not database.location.migrate:
-            raise _incomplete(database, "migrate=0 forbids to change it")
-        await _apply(database, connection)
+    if await applied(database, connection) >= migrations()[-1].version:
+        return
+    if not database.location.migrate:
+        raise _incomplete(database, "migrate=0 forbids to change it")
+    await _apply(database, connection)
 
 
 async def applied(database: Database, connection: Connection) -> int:
