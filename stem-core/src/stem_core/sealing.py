@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -87,16 +88,8 @@ def pack(signatures: Sequence[SignatureBlock], inner: bytes) -> bytes:
         raise ValueError(f"{len(signatures)} signatures; a signer makes 1 or {MAX_SIGNATURES}")
     out = [_HEAD.pack(_MAGIC, len(signatures), len(inner))]
     for block in signatures:
-        algorithm, key_id = block.algorithm.encode("ascii"), block.key_id.encode("ascii")
-        if not (1 <= len(algorithm) <= MAX_LABEL and 1 <= len(key_id) <= MAX_LABEL):
-            raise ValueError(
-                f"algorithm {block.algorithm!r} and key {block.key_id!r} must be 1 to {MAX_LABEL} bytes"
-            )
         out += (
-            len(algorithm).to_bytes(1, "big"),
-            algorithm,
-            len(key_id).to_bytes(1, "big"),
-            key_id,
+            _labels(block.algorithm, block.key_id),
             len(block.signature).to_bytes(2, "big"),
             block.signature,
         )
@@ -119,10 +112,10 @@ def unpack(sealed: bytes) -> Sealed:
     position = _HEAD.size
     blocks: list[SignatureBlock] = []
     for _ in range(count):
-        algorithm, position = _label(sealed, position)
-        key_id, position = _label(sealed, position)
+        algorithm, position = _take(sealed, position, 1)
+        key_id, position = _take(sealed, position, 1)
         signature, position = _take(sealed, position, 2)
-        blocks.append(SignatureBlock(algorithm, key_id, signature))
+        blocks.append(SignatureBlock(_text(algorithm), _text(key_id), signature))
     if len(sealed) - position != length:
         raise DecodeError(f"The message says {length} bytes of content; {len(sealed) - position} follow.")
     if len(blocks) > 1 and len({(each.algorithm, each.key_id) for each in blocks}) < len(blocks):
@@ -216,22 +209,18 @@ def _check(envelope: Envelope) -> None:
     :raises DecodeError: the meta is not plain data.
     """
     check_id(envelope.id)
-    check_name(envelope.name, "task's name")
-    check_name(envelope.queue, "queue's name")
+    _check_names(envelope.name, envelope.queue)
     if not 0 <= envelope.priority <= 9:
         raise ValueError(f"priority {envelope.priority} is not between 0 and 9")
     if envelope.max_retries < 0:
         raise ValueError(f"max_retries {envelope.max_retries} is negative")
-    for duration in (
-        envelope.soft_time_limit,
-        envelope.time_limit,
-        envelope.visibility_timeout,
-        envelope.result_ttl,
-    ):
-        if duration is not None and not 0 < duration < math.inf:
-            raise ValueError(f"a limit or ttl of {duration} s; it must be positive and finite")
+    if not 0 < envelope.result_ttl < math.inf:
+        raise ValueError(f"result_ttl {envelope.result_ttl} is not a positive duration")
     if not 0 <= envelope.delay < math.inf:
         raise ValueError(f"delay {envelope.delay} is not a duration")
+    for limit in (envelope.soft_time_limit, envelope.time_limit, envelope.visibility_timeout):
+        if limit is not None and not 0 < limit < math.inf:
+            raise ValueError(f"a limit of {limit} s; it must be positive and finite")
     for instant in (envelope.enqueued_at, envelope.not_before, envelope.expires):
         if instant is not None and instant.tzinfo is None:
             raise ValueError(f"{instant} has no timezone")
@@ -241,6 +230,13 @@ def _check(envelope: Envelope) -> None:
                 parse_rate(rate)
     if envelope.meta:
         check_plain(envelope.meta, binary=False)
+
+
+@lru_cache(maxsize=1024)
+def _check_names(name: str, queue: str) -> None:
+    """The names of a task and its queue, which come again and again."""
+    check_name(name, "task's name")
+    check_name(queue, "queue's name")
 
 
 def _check_fields(inner: bytes) -> None:
@@ -255,17 +251,25 @@ def _check_fields(inner: bytes) -> None:
             )
 
 
-def _label(sealed: bytes, position: int) -> tuple[str, int]:
-    label, position = _take(sealed, position, 1)
-    if (
-        not 1 <= len(label) <= MAX_LABEL
-        or not label.isascii()
-        or not (text := label.decode("ascii")).isprintable()
-    ):
+@lru_cache(maxsize=64)
+def _labels(algorithm: str, key_id: str) -> bytes:
+    """How a block begins; a process signs with a key or two."""
+    out = b""
+    for label in (algorithm.encode("ascii"), key_id.encode("ascii")):
+        if not 1 <= len(label) <= MAX_LABEL:
+            raise ValueError(f"{label!r} must be 1 to {MAX_LABEL} bytes")
+        out += bytes((len(label),)) + label
+    return out
+
+
+@lru_cache(maxsize=64)
+def _text(label: bytes) -> str:
+    """An algorithm's name or a key's id, which are few and come with every message."""
+    if not 1 <= len(label) <= MAX_LABEL or not label.isascii() or not label.decode("ascii").isprintable():
         raise DecodeError(
             f"A signature block names its algorithm or key in other than 1 to {MAX_LABEL} printable ASCII."
         )
-    return text, position
+    return label.decode("ascii")
 
 
 def _take(sealed: bytes, position: int, width: int) -> tuple[bytes, int]:

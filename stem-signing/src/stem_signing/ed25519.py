@@ -63,7 +63,7 @@ class Ed25519Signer:
                 self._public[key.id].verify(block.signature, covered)
             except InvalidSignature:
                 continue
-            return key.scope
+            return self._ring.scopes[key.id]
         raise refused(self._ring, signatures)
 
 

@@ -25,8 +25,9 @@ class HmacSha256Signer:
 
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
-        # The first part of what is hashed depends on key, purpose and namespace only: a handful in one process.
-        self._prefixes: dict[tuple[str, str, str], bytes] = {}
+        # Key, purpose and namespace come first in what is hashed: hashed once, copied for each message. They are
+        # a process's own, never a message's, so there are a handful.
+        self._begun: dict[tuple[str, str, str], hmac.HMAC] = {}
 
     def __repr__(self) -> str:
         return f"<HmacSha256Signer {self._ring!r}>"
@@ -50,14 +51,14 @@ class HmacSha256Signer:
             if key is not None and hmac.compare_digest(
                 self._digest(key, purpose, namespace, payload), block.signature
             ):
-                return key.scope
+                return self._ring.scopes[key.id]
         raise refused(self._ring, signatures)
 
     def _digest(self, key: Key, purpose: str, namespace: str, payload: bytes) -> bytes:
-        place = (key.id, purpose, namespace)
-        prefix = self._prefixes.get(place)
-        if prefix is None:
-            prefix = self._prefixes[place] = pre_authentication_prefix(
-                purpose, HMAC_SHA256, key.id, namespace
-            )
-        return hmac.digest(key.material, prefix + len(payload).to_bytes(8, "little") + payload, "sha256")
+        begun = self._begun.get((key.id, purpose, namespace))
+        if begun is None:
+            prefix = pre_authentication_prefix(purpose, HMAC_SHA256, key.id, namespace)
+            begun = self._begun[key.id, purpose, namespace] = hmac.new(key.material, prefix, "sha256")
+        whole = begun.copy()
+        whole.update(len(payload).to_bytes(8, "little") + payload)
+        return whole.digest()

@@ -66,12 +66,14 @@ class Key:
 class KeyRing:
     """The keys of one algorithm: ``signing`` first the active one, then a co-signing one; ``verifying`` by id."""
 
-    __slots__ = ("algorithm", "signing", "verifying")
+    __slots__ = ("_limited", "algorithm", "scopes", "signing", "verifying")
 
     def __init__(self, algorithm: Algorithm, verifying: Iterable[Key], signing: Iterable[Key] = ()) -> None:
         self.algorithm = algorithm
         self.verifying: Mapping[str, Key] = MappingProxyType({each.id: each for each in verifying})
         self.signing = tuple(signing)
+        self.scopes: Mapping[str, KeyScope] = {id: each.scope for id, each in self.verifying.items()}
+        self._limited = [each for each in self.signing if each.queues is not None or each.tasks is not None]
         for key in (*self.verifying.values(), *self.signing):
             if key.algorithm != algorithm:
                 raise ConfigurationError(
@@ -92,7 +94,7 @@ class KeyRing:
                 "This process can verify but not sign: it has public keys only. Set STEM_SIGNING_PRIVATE_KEYS and "
                 "STEM_SIGNING_ACTIVE_KEY where messages are produced."
             )
-        for key in self.signing:
+        for key in self._limited:
             if not key.scope.allows(queue, task):
                 raise ConfigurationError(
                     f"Signing key {key.id!r} may not speak for task {task!r} on queue {queue!r}; see "
