@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from stem_core.envelope import Envelope, Message
-from stem_core.errors import EncodeError, PayloadTooLarge, PublishError, StemError
+from stem_core.errors import AdapterError, PayloadTooLarge, PublishError, StemError, UnsupportedCapability
 from stem_core.options import TaskRetryPolicy
 from stem_core.ports.committer import Step
 from stem_core.status import PUBLISH_FAILED, StatusUpdate, TaskError, TaskState
@@ -37,8 +37,8 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return Step(updates=updates, publishes=(self.message,))
 
 
-#: Nothing was stored, and the fault may be one message's: its neighbours deserve a try of their own.
-_DEFINITE = (PayloadTooLarge, EncodeError, ValueError, TypeError)
+#: These promise that nothing was stored, as ``PublishError(outcome="refused")`` does; nothing else does (law 1).
+_DEFINITE = (PayloadTooLarge, UnsupportedCapability)
 
 
 async def send(wiring: Wiring, batch: Sequence[Publish]) -> list[StemError | None]:
@@ -54,6 +54,10 @@ async def send(wiring: Wiring, batch: Sequence[Publish]) -> list[StemError | Non
             return [unknown_fate(each, error) for each in batch]
         refusal: Exception = error
     except _DEFINITE as error:
+        refusal = error
+    except _NotRecorded as error:
+        if isinstance(error.__cause__, AdapterError):  # the store's fault, not a message's
+            return [_refused(each, error) for each in batch]
         refusal = error
     except Exception as error:  # noqa: BLE001 (an adapter may raise anything; the fate is unknown)
         return [unknown_fate(each, error) for each in batch]
@@ -97,23 +101,13 @@ async def _store(wiring: Wiring, batch: Sequence[Publish]) -> Sequence[bool]:
         if queued:
             try:
                 await wiring.backend.record(queued)
-            except _DEFINITE:
-                raise
             except Exception as error:
-                raise _NotRecorded(error) from error
+                raise _NotRecorded(f"its status could not be recorded: {error}") from error
     return await wiring.broker.publish([each.message for each in batch])
 
 
 def unknown_fate(publish: Publish, error: BaseException) -> StemError:
     """The error of a publish that may have been stored."""
-    if isinstance(error, _NotRecorded):
-        result = PublishError(
-            f"Task {publish.envelope.name!r} ({publish.envelope.id}) was not published: its status could not be "
-            f"recorded: {error.__cause__}",
-            "refused",
-        )
-        result.__cause__ = error.__cause__
-        return result
     why = "no answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
     result = PublishError(
         f"Task {publish.envelope.name!r} ({publish.envelope.id}) may or may not have been published: {why}. To be "
@@ -125,12 +119,12 @@ def unknown_fate(publish: Publish, error: BaseException) -> StemError:
 
 
 def _refused(publish: Publish, error: Exception) -> StemError:
-    if isinstance(error, PayloadTooLarge | EncodeError):
+    if isinstance(error, StemError) and not isinstance(error, PublishError):
         return error
     result = PublishError(
         f"Task {publish.envelope.name!r} ({publish.envelope.id}) was refused: {error}", "refused"
     )
-    result.__cause__ = error
+    result.__cause__ = error.__cause__ if isinstance(error, _NotRecorded) else error
     return result
 
 
