@@ -111,11 +111,17 @@ def unpack(sealed: bytes) -> Sealed:
         raise DecodeError(f"A message with {count} signatures; at most {MAX_SIGNATURES} are allowed.")
     position = _HEAD.size
     blocks: list[SignatureBlock] = []
-    for _ in range(count):
-        algorithm, position = _take(sealed, position, 1)
-        key_id, position = _take(sealed, position, 1)
-        signature, position = _take(sealed, position, 2)
-        blocks.append(SignatureBlock(_text(algorithm), _text(key_id), signature))
+    try:
+        for _ in range(count):
+            middle = position + 1 + sealed[position]
+            end = middle + 1 + sealed[middle]
+            start = end + 2
+            algorithm, key_id = sealed[position + 1 : middle], sealed[middle + 1 : end]
+            position = start + int.from_bytes(sealed[end:start], "big")
+            blocks.append(SignatureBlock(_text(algorithm), _text(key_id), sealed[start:position]))
+    except IndexError:
+        raise DecodeError("The message ends inside a signature block.") from None
+    # A block that reaches past the end makes this negative.
     if len(sealed) - position != length:
         raise DecodeError(f"The message says {length} bytes of content; {len(sealed) - position} follow.")
     if len(blocks) > 1 and len({(each.algorithm, each.key_id) for each in blocks}) < len(blocks):
@@ -270,11 +276,3 @@ def _text(label: bytes) -> str:
             f"A signature block names its algorithm or key in other than 1 to {MAX_LABEL} printable ASCII."
         )
     return label.decode("ascii")
-
-
-def _take(sealed: bytes, position: int, width: int) -> tuple[bytes, int]:
-    start = position + width
-    end = start + int.from_bytes(sealed[position:start], "big")
-    if end > len(sealed) or start > len(sealed):
-        raise DecodeError("The message ends inside a signature block.")
-    return sealed[start:end], end
