@@ -14,6 +14,7 @@ from typing import Any, Final
 import pluggy
 
 from stem_core.envelope import Envelope
+from stem_core.ports.outbox import OutboxSpec
 from stem_core.ports.specs import BackendSpec, BrokerSpec, EncoderSpec, SignerSpec
 from stem_core.status import TaskError
 
@@ -38,6 +39,11 @@ def stem_brokers() -> Iterable[BrokerSpec]:  # type: ignore[empty-body]
 @hookspec
 def stem_backends() -> Iterable[BackendSpec]:  # type: ignore[empty-body]
     """Describe the result backends this plugin provides."""
+
+
+@hookspec
+def stem_outboxes() -> Iterable[OutboxSpec]:  # type: ignore[empty-body]
+    """Describe the outboxes this plugin provides."""
 
 
 @hookspec

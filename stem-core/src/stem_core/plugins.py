@@ -16,6 +16,7 @@ import pluggy
 
 from stem_core import hookspecs
 from stem_core.errors import ConfigurationError, PluginError
+from stem_core.ports.outbox import OutboxSpec
 from stem_core.ports.specs import BackendSpec, BrokerSpec, EncoderSpec, SignerSpec
 from stem_core.url import scheme_of
 
@@ -72,8 +73,8 @@ class Broken:
     cause: str
 
 
-Spec = TypeVar("Spec", BrokerSpec, BackendSpec, EncoderSpec, SignerSpec)
-_KINDS: Final = ("broker", "backend", "encoder", "signer")
+Spec = TypeVar("Spec", BrokerSpec, BackendSpec, OutboxSpec, EncoderSpec, SignerSpec)
+_KINDS: Final = ("broker", "backend", "outbox", "encoder", "signer")
 
 
 @dataclass(slots=True)
@@ -88,6 +89,7 @@ class Catalogue:
     disabled: list[str] = field(default_factory=list)
     brokers: dict[str, BrokerSpec] = field(default_factory=dict)
     backends: dict[str, BackendSpec] = field(default_factory=dict)
+    outboxes: dict[str, OutboxSpec] = field(default_factory=dict)
     encoders: dict[str, EncoderSpec] = field(default_factory=dict)
     signers: dict[str, SignerSpec] = field(default_factory=dict)
     hooks: dict[str, tuple[Callable[..., Any], ...]] = field(default_factory=dict)
@@ -106,6 +108,13 @@ class Catalogue:
         :raises ConfigurationError: as :meth:`broker`.
         """
         return self._by_scheme(self.backends, url, "backend")
+
+    def outbox(self, url: str) -> OutboxSpec:
+        """The outbox for ``url``'s scheme.
+
+        :raises ConfigurationError: as :meth:`broker`.
+        """
+        return self._by_scheme(self.outboxes, url, "outbox")
 
     def encoder(self, id: str) -> EncoderSpec:
         """The encoder called ``id``.
@@ -212,6 +221,7 @@ def _add(
     stores: dict[str, dict[str, Any]] = {
         "broker": catalogue.brokers,
         "backend": catalogue.backends,
+        "outbox": catalogue.outboxes,
         "encoder": catalogue.encoders,
         "signer": catalogue.signers,
     }
@@ -227,6 +237,7 @@ def _add(
 _PROVIDERS: Final = {
     "stem_brokers": "broker",
     "stem_backends": "backend",
+    "stem_outboxes": "outbox",
     "stem_encoders": "encoder",
     "stem_signers": "signer",
 }
@@ -257,12 +268,14 @@ def _keys(spec: Any, kind: str) -> tuple[str, ...]:
     expected: dict[str, type] = {
         "broker": BrokerSpec,
         "backend": BackendSpec,
+        "outbox": OutboxSpec,
         "encoder": EncoderSpec,
         "signer": SignerSpec,
     }
     if not issubclass(type(spec), expected[kind]):
-        raise PluginError(f"stem_{kind}s must return {expected[kind].__name__} values, not {spec!r}")
-    if isinstance(spec, BrokerSpec | BackendSpec):
+        hook = next(name for name, provided in _PROVIDERS.items() if provided == kind)
+        raise PluginError(f"{hook} must return {expected[kind].__name__} values, not {spec!r}")
+    if isinstance(spec, BrokerSpec | BackendSpec | OutboxSpec):
         return spec.schemes
     return (spec.id,)
 

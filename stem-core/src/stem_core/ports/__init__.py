@@ -20,6 +20,7 @@ from stem_core.ports.encoder import (
     PayloadEncoder,
     TaskPayloadEncoder,
 )
+from stem_core.ports.outbox import Outbox, OutboxSpec
 from stem_core.ports.signer import KeyScope, PayloadSigner, SignatureBlock, pre_authentication_encoding
 from stem_core.ports.specs import AdapterOptions, BackendSpec, BrokerSpec, EncoderSpec, SignerSpec
 
@@ -41,6 +42,8 @@ __all__ = [
     "GroupRecord",
     "KeyScope",
     "LimitAnswer",
+    "Outbox",
+    "OutboxSpec",
     "Outcome",
     "PayloadEncoder",
     "PayloadSigner",
