@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from stem_core.hookspecs import hookimpl
 from stem_core.ports.capabilities import BackendCapabilities, BrokerCapabilities
-from stem_core.ports.specs import AdapterOptions, BackendSpec, BrokerSpec
+from stem_core.ports.specs import AdapterOptions, BackendSpec, BrokerSpec, Finding
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stem_core.ports import Backend, Broker
 
 __all__ = ["REDIS_BACKEND", "REDIS_BROKER", "SCHEMES", "stem_backends", "stem_brokers"]
@@ -27,6 +29,12 @@ def _open_backend(url: str, options: AdapterOptions) -> Backend:
     from stem_redis.backend import RedisBackend
 
     return RedisBackend(url, options, REDIS_BACKEND.capabilities)
+
+
+async def _doctor(url: str, options: AdapterOptions) -> Sequence[Finding]:
+    from stem_redis.doctor import report
+
+    return await report(url, options)
 
 
 REDIS_BROKER: Final = BrokerSpec(
@@ -48,6 +56,7 @@ REDIS_BROKER: Final = BrokerSpec(
     ),
     summary="Streams and fenced scripts on Redis 7 or Valkey; durable as its append-only file is",
     open=_open_broker,
+    doctor=_doctor,
 )
 
 REDIS_BACKEND: Final = BackendSpec(
@@ -66,6 +75,7 @@ REDIS_BACKEND: Final = BackendSpec(
     ),
     summary="Statuses, groups, shared state and limits on Redis 7 or Valkey",
     open=_open_backend,
+    doctor=_doctor,
 )
 
 

@@ -7,7 +7,7 @@ plugin states the contract it was written for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,7 @@ from stem_core.ports.capabilities import BackendCapabilities, BrokerCapabilities
 from stem_core.ports.encoder import PayloadEncoder
 from stem_core.ports.signer import PayloadSigner
 
-__all__ = ["AdapterOptions", "BackendSpec", "BrokerSpec", "EncoderSpec", "SignerSpec"]
+__all__ = ["AdapterOptions", "BackendSpec", "BrokerSpec", "Doctor", "EncoderSpec", "Finding", "SignerSpec"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,12 @@ class AdapterOptions:
     """Most seconds to reach the store before the call fails with :exc:`AdapterError`."""
 
 
+#: One line of ``stem doctor``: section, key, value, and None or a warning that says what to do.
+Finding = tuple[str, str, str, str | None]
+#: Looks at the store behind a URL, connecting to it; raises AdapterError when it is out of reach.
+Doctor = Callable[[str, AdapterOptions], Awaitable[Sequence[Finding]]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerSpec:
     """A broker: ``open(url, options)`` for a URL with one of ``schemes``."""
@@ -44,6 +50,8 @@ class BrokerSpec:
     capabilities: BrokerCapabilities
     summary: str
     open: Callable[[str, AdapterOptions], Broker]
+    doctor: Doctor | None = None
+    """What ``stem doctor URL`` says of the store; asked of the broker's spec first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +64,8 @@ class BackendSpec:
     capabilities: BackendCapabilities
     summary: str
     open: Callable[[str, AdapterOptions], Backend]
+    doctor: Doctor | None = None
+    """As the broker's, for a store that only a backend is for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

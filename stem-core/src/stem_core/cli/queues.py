@@ -1,0 +1,85 @@
+"""``stem queues [--watch]``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from typing import Any
+
+from stem_core.cli.apps import add_app_option, chosen, with_stem
+from stem_core.cli.output import add_json_option, ago, print_json, print_table
+from stem_core.cli.values import duration
+from stem_core.options import TaskOptions
+from stem_core.ports.broker import QueueStats
+from stem_core.producer import Stem
+from stem_core.shared.heartbeats import Heartbeats
+from stem_core.wiring import Wiring
+
+__all__ = ["add", "run"]
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Which queues, and whether to go on looking."""
+    parser.add_argument(
+        "queues",
+        nargs="*",
+        metavar="QUEUE",
+        help="default: those of the application's tasks and of the workers that live, and 'default'",
+    )
+    parser.add_argument("--watch", action="store_true", help="look again and again, until interrupted")
+    parser.add_argument("--every", type=duration, default=2.0, help="how often (default 2s)")
+    add_app_option(parser)
+    add_json_option(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print one row a queue."""
+    stem = chosen(arguments.app)
+
+    async def work(stem: Stem) -> None:
+        while True:
+            names = arguments.queues or await known_queues(stem)
+            _print(await _counts(stem, names), as_json=arguments.json, clear=arguments.watch)
+            if not arguments.watch:
+                return
+            await asyncio.sleep(arguments.every)
+
+    with_stem(stem, work)
+    return 0
+
+
+async def known_queues(stem: Stem) -> list[str]:
+    """The queues that somebody is known to use: the application's tasks, and workers that live."""
+    found = {TaskOptions().queue, *(task.options.queue for task in stem.tasks.values())}
+    backend = stem.backend
+    if backend is not None and backend.capabilities.state:
+        alive = await stem.run(lambda wiring: Heartbeats(wiring.backend or backend).alive())
+        found.update(queue for each in alive for queue in each.queues)
+    return sorted(found)
+
+
+async def _counts(stem: Stem, names: list[str]) -> dict[str, QueueStats]:
+    async def count(wiring: Wiring) -> dict[str, QueueStats]:
+        return {name: await wiring.broker.stats(name) for name in names}
+
+    return await stem.run(count)
+
+
+def _print(counts: dict[str, QueueStats], *, as_json: bool, clear: bool) -> None:
+    if as_json:
+        print_json([{"queue": name, **_fields(stats)} for name, stats in counts.items()])
+    else:
+        if clear and sys.stdout.isatty():
+            print("\x1b[2J\x1b[H", end="")
+        rows = [
+            (name, stats.ready, stats.scheduled, stats.leased, stats.dead, ago(stats.oldest_ready_age))
+            for name, stats in counts.items()
+        ]
+        print_table(("queue", "ready", "scheduled", "leased", "dead", "oldest ready"), rows)
+    sys.stdout.flush()
+
+
+def _fields(stats: QueueStats) -> dict[str, Any]:
+    names = ("ready", "scheduled", "leased", "dead", "oldest_ready_age")
+    return {name: getattr(stats, name) for name in names}
