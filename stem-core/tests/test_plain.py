@@ -15,7 +15,7 @@ import pydantic
 import pytest
 
 from stem_core.errors import DecodeError, EncodeError
-from stem_core.plain import MAX_NESTING, check_plain, to_plain
+from stem_core.plain import MAX_NESTING, check_plain, in_arguments, to_plain
 
 
 class Colour(enum.Enum):
@@ -172,3 +172,16 @@ def test_bytes_are_plain_only_where_the_format_has_them() -> None:
         check_plain([b"x"], binary=False)
     assert to_plain([b"x"], binary=True) == [b"x"]
     assert to_plain([b"x"], binary=False) == ["eA=="]
+
+
+def test_a_path_in_arguments_is_as_the_caller_knows_it() -> None:
+    for value, path in (
+        ([[], {"order": {"lines": [{"price": float("nan")}]}}], "args.order.lines[0].price: nan"),
+        ([[1, {"x": object()}], {}], r"args\[1\].x: a value of type object"),
+    ):
+        with pytest.raises(EncodeError) as caught:
+            to_plain(value, binary=False)
+        with pytest.raises(EncodeError, match=f"^{path}.*of task 'buy'"):
+            raise in_arguments(caught.value, "buy")
+    other = EncodeError("Encoder 'rot' failed")
+    assert in_arguments(other, "buy") is other

@@ -25,7 +25,7 @@ import msgspec
 
 from stem_core.errors import DecodeError, EncodeError
 
-__all__ = ["MAX_CONTAINERS", "MAX_NESTING", "check_plain", "to_plain"]
+__all__ = ["MAX_CONTAINERS", "MAX_NESTING", "check_plain", "in_arguments", "to_plain"]
 
 MAX_NESTING: Final = 64
 #: Most lists and maps of one encoded value: a byte that opens one becomes a hundred bytes of Python.
@@ -57,6 +57,15 @@ def check_plain(value: object, *, binary: bool, error: type[Exception] = DecodeE
         _check(value, binary, 0)
     except _Fault as fault:
         raise error(str(fault)) from None
+
+
+def in_arguments(error: EncodeError, task: str) -> EncodeError:
+    """An error of encoding ``[positional list, keyword map]``, its path as the caller knows it: ``args.order``."""
+    text = str(error)
+    for start in ("$[0]", "$[1]"):  # args[2] is the third positional one, args.order the one called order
+        if text.startswith(start):
+            return EncodeError(f"args{text.removeprefix(start)} (of task {task!r})")
+    return error
 
 
 class _Fault(Exception):

@@ -20,10 +20,11 @@ from stem_core.coalescing import DEFAULT_RETRY
 from stem_core.context import current_task
 from stem_core.encoding import Chain
 from stem_core.envelope import Envelope, Input, Limits, new_id
-from stem_core.errors import ConfigurationError, PayloadTooLarge
+from stem_core.errors import ConfigurationError, EncodeError, PayloadTooLarge
 from stem_core.names import REPLY_TASK
 from stem_core.negotiation import negotiate, refuse
 from stem_core.options import Adjustment, TaskEnqueueOptions, TaskMetadata, TaskOptions
+from stem_core.plain import in_arguments
 from stem_core.ports.encoder import EncodeContext
 from stem_core.publishing import message_of, queued_of
 from stem_core.resolving import Asked, resolve
@@ -154,7 +155,10 @@ class Planner:
         id = id or asked.task_id or new_id()
         parent = current_task() if asked.add_to_parent else None
         if plan.plain and parent is None and derived is None and not call.headers and not call.meta:
-            args = plan.chain.encode([[*call.args], {**call.kwargs}], None)
+            try:
+                args = plan.chain.encode([[*call.args], {**call.kwargs}], None)
+            except EncodeError as error:
+                raise in_arguments(error, asked.name) from None
             return Envelope(id=id, args=args, enqueued_at=now, **plan.fields)
         fields = dict(plan.fields)
         fields["args"] = self._encode(call, plan, id, fields)
@@ -282,9 +286,12 @@ class Planner:
                 queue=asked.queue,
                 chain=chain.id,
             )
-        if not asked.unique:
-            return chain.encode(args, context)
-        value = chain.encode_value(args, context)
+        try:
+            if not asked.unique:
+                return chain.encode(args, context)
+            value = chain.encode_value(args, context)
+        except EncodeError as error:
+            raise in_arguments(error, asked.name) from None
         fields["unique"] = lock_key(asked.name, asked.queue, asked.options.unique_key, value)
         return chain.encode_bytes(value, context)
 
