@@ -28,6 +28,7 @@ from stem_core.worker.finishing import Finisher
 from stem_core.worker.handlers import Handlers
 from stem_core.worker.intake import Intake
 from stem_core.worker.leases import LeaseKeeper
+from stem_core.worker.locks import LockReleaser
 from stem_core.worker.memory import resident
 from stem_core.worker.outcome import Failed, Finish, Kind
 from stem_core.worker.pool import Pool
@@ -50,6 +51,8 @@ __all__ = ["Engine"]
 _log = logging.getLogger("stem.worker")
 #: Seconds cancelled handlers have to clean up, after the drain.
 _CLEANUP = 1.0
+#: After these nothing more happens in this generation.
+_FINAL = frozenset({Kind.SUCCEEDED, Kind.FAILED, Kind.CANCELLED, Kind.RECORDED})
 
 
 class Engine:
@@ -96,6 +99,7 @@ class Engine:
             batch=settings.batch,
         )
         self._admission = Admission(wiring.backend, name, settings.lease)
+        self._locks = LockReleaser(wiring.backend)
         self._remote = Remote(wiring, settings, name, self)
         self._story = Story(
             wiring,
@@ -153,14 +157,17 @@ class Engine:
         if hurry:
             self._hurry.set()
 
+    async def begin(self) -> None:
+        """Learn what is paused and revoked, and say that this worker lives; before the first claim."""
+        await self._remote.begin()
+
     async def run(self, *, until_empty: bool) -> None:
         """Work until stopped, then drain."""
         if until_empty:
             self._own_delays = {}
             self._consumer.wait = min(self._settings.wait, 0.02)
-        await self._remote.begin()
         self._watchdog.start()
-        parts = (self._leases, self._finisher, self._announcer, self._admission, self._remote)
+        parts = (self._leases, self._finisher, self._announcer, self._admission, self._remote, self._locks)
         helpers = [_start(part.run()) for part in parts]
         if until_empty:
             helpers.append(_start(self._stop_when_empty()))
@@ -169,11 +176,11 @@ class Engine:
             await self._until_stopped(consuming, helpers)
             await self._drain(consuming)
         finally:
+            self._watchdog.stop()
+            self._threads.close()
             for each in (consuming, *helpers):
                 each.cancel()
             await asyncio.gather(consuming, *helpers, return_exceptions=True)
-            self._watchdog.stop()
-            self._threads.close()
             await self._processes.close()
 
     async def _until_stopped(
@@ -207,6 +214,7 @@ class Engine:
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLEANUP):
                 await self._finisher.drained()
+                await self._locks.drain()
 
     async def _all_over(self, most: float | None) -> None:
         """Wait until nothing runs and everything is stored, for ``most`` seconds (None: as long as it takes) or until it is to hurry."""
@@ -299,6 +307,8 @@ class Engine:
             stats.seconds += finish.end.seconds  # type: ignore[union-attr]
         else:
             self._count(kind)
+        if finish.envelope is not None and finish.envelope.unique is not None and kind in _FINAL:
+            self._locks.add(finish.envelope)
         if kind is Kind.CANCELLED and finish.update is not None and finish.update.reason == REVOKED:
             self._remote.acted_on(finish.update.id)
         if kind in self._watched:

@@ -93,13 +93,14 @@ class Remote:
         return self._wiring.backend is not None and self._wiring.backend.capabilities.state
 
     async def begin(self) -> None:
-        """Look at the state before the first claim.
-
-        :raises StemError: it cannot be read.
-        """
-        if self._has_state:
+        """Look at the state before the first claim. Where it cannot be read, claims will hardly succeed either."""
+        if not self._has_state:
+            return
+        try:
             await self._look()
             await self._beat()
+        except (StemError, OSError) as error:
+            _log.warning("Pauses and revocations are not known yet: %s", error)
 
     async def run(self) -> None:
         """Listen, look and beat until cancelled; then be forgotten."""

@@ -180,6 +180,7 @@ class Worker:
             )
             if self._hurry or self._stop_asked.is_set():
                 self._engine.stop(hurry=self._hurry)
+            await self._engine.begin()
             wiring.emit("stem_worker_started", worker_id=self.id, queues=self.settings.queues)
             self._ready.set()
             _log.info("Worker %s consumes %s", self.id, ", ".join(self.settings.queues))

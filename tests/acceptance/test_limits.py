@@ -1,0 +1,104 @@
+"""Shared rates, shared places and unique tasks over every pair of adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from stem_core import TaskContext, Worker
+from stem_core.shared.concurrency import ConcurrencySlots
+from tests.acceptance.conftest import Pair
+
+
+async def test_a_rate_is_shared_by_all_workers_and_costs_no_attempt(pair: Pair) -> None:
+    stem = pair.make()
+    started: list[tuple[float, int]] = []
+
+    @stem.task(name="limited", rate_limit="5/s")
+    async def limited(ctx: TaskContext) -> None:
+        started.append((time.monotonic(), ctx.attempt))
+
+    async with stem, Worker(stem, wait=0.1), Worker(stem, wait=0.1):
+        handles = await stem.enqueue_many([limited.call() for _ in range(15)])
+        await asyncio.gather(*(handle.result(timeout=30) for handle in handles))
+    times = [at for at, _ in started]
+    # Burst and rate are 5: of 15 starts the eleventh is at least one second after the first.
+    assert times[10] - times[0] > 0.9
+    assert {attempt for _, attempt in started} == {0}
+
+
+async def test_a_group_rate_is_by_the_header(pair: Pair) -> None:
+    stem = pair.make()
+    done: list[str] = []
+
+    @stem.task(name="per_tenant", group_rate_limit="2/h")
+    async def per_tenant(ctx: TaskContext) -> None:
+        done.append(ctx.headers["tenant"])
+
+    async with stem, Worker(stem, wait=0.1):
+        calls = [per_tenant.call().with_headers({"tenant": tenant}) for tenant in "aaabb"]
+        handles = await stem.enqueue_many(calls)
+        await asyncio.gather(*(handles[n].result(timeout=20) for n in (3, 4)))
+        async with asyncio.timeout(20):
+            while len(done) < 4:
+                await asyncio.sleep(0.02)
+    assert sorted(done) == ["a", "a", "b", "b"]
+
+
+async def test_no_more_run_at_once_than_there_are_places(pair: Pair) -> None:
+    stem = pair.make()
+    running = most = 0
+
+    @stem.task(name="narrow", max_concurrency=2, concurrency_key="printer")
+    async def narrow() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.05)
+        running -= 1
+
+    async with stem, Worker(stem, wait=0.1), Worker(stem, wait=0.1):
+        handles = await stem.enqueue_many([narrow.call() for _ in range(10)])
+        await asyncio.gather(*(handle.result(timeout=30) for handle in handles))
+    assert most == 2
+
+
+async def test_a_crash_frees_its_place_when_the_lease_ends(pair: Pair) -> None:
+    stem = pair.make()
+
+    @stem.task(name="narrow", max_concurrency=1)
+    async def narrow() -> str:
+        return "ran"
+
+    async with stem:
+        slots = ConcurrencySlots(stem.backend, "a worker that died")
+        assert await slots.take("narrow", 1, lease=1.0) is not None
+        assert await slots.take("narrow", 1, lease=1.0) is None
+        async with Worker(stem, wait=0.1):
+            assert await (await narrow.enqueue()).result(timeout=20) == "ran"
+
+
+async def test_a_unique_task_is_enqueued_once_until_it_has_ended(pair: Pair) -> None:
+    stem = pair.make()
+    ran: list[Any] = []
+
+    @stem.task(name="report", unique=True)
+    async def report(day: str) -> str:
+        ran.append(day)
+        return day
+
+    async with stem:
+        first = await report.enqueue("monday")
+        again = await report.enqueue("monday")
+        other = await report.enqueue("tuesday")
+        assert (first.deduplicated, again.deduplicated, again.id == first.id) == (False, True, True)
+        assert other.id != first.id
+        async with Worker(stem, wait=0.1):
+            assert await again.result(timeout=20) == "monday"
+            await other.result(timeout=20)
+            later = await report.enqueue("monday")
+            assert not later.deduplicated
+            await later.result(timeout=20)
+        assert sorted(ran) == ["monday", "monday", "tuesday"]
+        assert await stem.backend.state_scan("unique:") in ([], ())
