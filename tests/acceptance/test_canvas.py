@@ -68,7 +68,7 @@ async def running(pair: Pair, **arguments: Any) -> AsyncIterator[SimpleNamespace
 async def eventually(ask: Any, wanted: Any) -> Any:
     """What ``ask()`` answers once it is wanted. A status may be seen a moment before the group's count."""
     async with asyncio.timeout(20):
-        while not wanted(answer := await ask()):  # noqa: ASYNC110 - there is nothing to be told by
+        while not wanted(answer := await ask()):
             await asyncio.sleep(0.01)
     return answer
 
