@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             "arguments": found.encoder,
             "result": found.result_encoder,
             "signed": found.signed,
-            "round trips": found.round_trips,
+            "round trips": f"at most {found.round_trips}",
         }
     )
     if found.options:
