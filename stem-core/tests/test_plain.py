@@ -176,7 +176,7 @@ def test_bytes_are_plain_only_where_the_format_has_them() -> None:
 
 def test_a_path_in_arguments_is_as_the_caller_knows_it() -> None:
     for value, path in (
-        ([[], {"order": {"lines": [{"price": float("nan")}]}}], "args.order.lines[0].price: nan"),
+        ([[], {"order": {"lines": [{"price": float("nan")}]}}], r"args.order.lines\[0\].price: nan"),
         ([[1, {"x": object()}], {}], r"args\[1\].x: a value of type object"),
     ):
         with pytest.raises(EncodeError) as caught:
