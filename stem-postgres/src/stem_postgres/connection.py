@@ -251,6 +251,17 @@ class Database:
             f"{mask(self.location.url)}: gave up after {_ATTEMPTS} attempts at a contended transaction; try again"
         )
 
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection in a transaction that ends with the block."""
+        try:
+            async with self._connection() as connection, connection.transaction():
+                yield connection
+        except psycopg.Error as error:
+            if is_lost(error):
+                self._heal()
+            raise self.failure(error) from error
+
     async def _after(self, error: psycopg.Error, attempt: int) -> None:
         if error.sqlstate in _RETRIED and attempt + 1 < _ATTEMPTS:
             await asyncio.sleep(random.uniform(0, 0.02) * (attempt + 1))

@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING
 
 from stem_core.hookspecs import hookimpl
 from stem_core.ports.capabilities import BackendCapabilities, BrokerCapabilities
+from stem_core.ports.outbox import OutboxSpec
 from stem_core.ports.specs import AdapterOptions, BackendSpec, BrokerSpec
 
 if TYPE_CHECKING:
     from stem_postgres.backend import PostgresBackend
     from stem_postgres.broker import PostgresBroker
+    from stem_postgres.outbox import PostgresOutbox
 
-__all__ = ["POSTGRES_BACKEND", "POSTGRES_BROKER", "stem_backends", "stem_brokers"]
+__all__ = [
+    "POSTGRES_BACKEND",
+    "POSTGRES_BROKER",
+    "POSTGRES_OUTBOX",
+    "stem_backends",
+    "stem_brokers",
+    "stem_outboxes",
+]
 
 _SCHEMES = ("postgresql", "postgres")
 
@@ -57,6 +66,12 @@ def _open_backend(url: str, options: AdapterOptions) -> PostgresBackend:
     return PostgresBackend(url, options, _BACKEND)
 
 
+def _open_outbox(url: str, options: AdapterOptions) -> PostgresOutbox:
+    from stem_postgres.outbox import PostgresOutbox
+
+    return PostgresOutbox(url, options)
+
+
 POSTGRES_BROKER = BrokerSpec(
     name="postgres",
     schemes=_SCHEMES,
@@ -75,6 +90,14 @@ POSTGRES_BACKEND = BackendSpec(
     open=_open_backend,
 )
 
+POSTGRES_OUTBOX = OutboxSpec(
+    name="postgres",
+    schemes=_SCHEMES,
+    contract=1,
+    summary="messages for another broker, in your PostgreSQL transaction",
+    open=_open_outbox,
+)
+
 
 @hookimpl
 def stem_brokers() -> Iterable[BrokerSpec]:
@@ -86,3 +109,9 @@ def stem_brokers() -> Iterable[BrokerSpec]:
 def stem_backends() -> Iterable[BackendSpec]:
     """The result backend."""
     return [POSTGRES_BACKEND]
+
+
+@hookimpl
+def stem_outboxes() -> Iterable[OutboxSpec]:
+    """The outbox."""
+    return [POSTGRES_OUTBOX]
