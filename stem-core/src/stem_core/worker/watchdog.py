@@ -64,7 +64,7 @@ class LoopWatchdog:
                 continue
             reported = beat
             frame = sys._current_frames().get(self._watched)  # noqa: SLF001 - the one way to see another thread
-            stack = "".join(traceback.format_stack(frame)) if frame is not None else "(gone)\n"
+            stack = _inside_the_loop(traceback.format_stack(frame)) if frame is not None else "(gone)\n"
             _log.error(
                 "The event loop has not turned for %.1f s: a handler blocks it, and leases cannot be renewed. Make the "
                 "task a plain function (it runs in a thread) or await. It stands here:\n%s",
@@ -72,3 +72,9 @@ class LoopWatchdog:
                 stack,
             )
             self._on_block()
+
+
+def _inside_the_loop(stack: list[str]) -> str:
+    """The frames the loop called: how the program came to run its loop is nobody's question now."""
+    starts = [index for index, line in enumerate(stack) if "asyncio/events.py" in line]
+    return "".join(stack[starts[-1] + 1 :] if starts else stack)
