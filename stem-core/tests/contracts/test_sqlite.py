@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stem_core.builtin.plugin import SQLITE_BACKEND, SQLITE_BROKER
-from stem_core.contracts import BackendContract, BrokerContract
+from stem_core.contracts import BackendContract, BrokerContract, CommitterContract
 
 
 class TestSqliteBroker(BrokerContract):
@@ -21,6 +21,15 @@ class TestSqliteBroker(BrokerContract):
 
 class TestSqliteBackend(BackendContract):
     spec = SQLITE_BACKEND
+    clock = True
+
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path}/contract.db"
+
+
+class TestSqliteCommitter(CommitterContract):
+    broker, backend = SQLITE_BROKER, SQLITE_BACKEND
     clock = True
 
     @pytest.fixture

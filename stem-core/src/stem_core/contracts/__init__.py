@@ -7,6 +7,19 @@ from __future__ import annotations
 
 from stem_core.contracts.backend import BackendContract
 from stem_core.contracts.broker import BrokerContract
+from stem_core.contracts.committer import CommitterContract
+from stem_core.contracts.encoder import EncoderContract
 from stem_core.contracts.laws import LAWS, LawBroken
+from stem_core.contracts.signer import SignerContract
+from stem_core.contracts.time import Time
 
-__all__ = ["LAWS", "BackendContract", "BrokerContract", "LawBroken"]
+__all__ = [
+    "LAWS",
+    "BackendContract",
+    "BrokerContract",
+    "CommitterContract",
+    "EncoderContract",
+    "LawBroken",
+    "SignerContract",
+    "Time",
+]

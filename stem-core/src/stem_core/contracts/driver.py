@@ -35,6 +35,8 @@ class Driver:
         self.once_ttl = once_ttl
         self._runner = asyncio.Runner()
         self._opened: list[Broker | Backend] = []
+        self._start = time.now()
+        self._planned = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -75,7 +77,17 @@ class Driver:
 
     async def passing(self, seconds: float) -> None:
         """As :meth:`advance`, within a coroutine."""
+        self._planned += seconds
         await asyncio.sleep(self.time.pass_(seconds))
+
+    def late(self) -> float:
+        """By how many seconds real time has run ahead of what was asked to pass."""
+        return 0.0 if self.time.exact else self.time.now() - self._start - self._planned
+
+    def renew(self) -> None:
+        """Begin again, in another namespace."""
+        self.namespace = unique()
+        self._start, self._planned = self.time.now(), 0.0
 
     def options(self, namespace: str | None = None) -> AdapterOptions:
         return AdapterOptions(

@@ -25,12 +25,12 @@ class Pace:
     ) -> None:
         self.exact = exact
         self.resolution = resolution
-        self.lease = lease or (max(10.0, 8 * resolution) if exact else max(0.3, 6 * resolution))
-        self.settle = (0.0 if exact else 0.2) if settle is None else settle
+        self.lease = lease or (max(10.0, 8 * resolution) if exact else max(0.3, 8 * resolution))
+        self.settle = (0.0 if exact else 0.05) if settle is None else settle
         self.prompt = prompt
         #: How late a due message may be.
         self.slack = resolution + self.settle
         #: How early it may look, for clocks that count in milliseconds or run apart.
         self.early = skew + (0.0001 if exact else 0.002)
-        #: ``wait`` of a receive that expects work which is there.
-        self.ask = 0.0 if exact else self.settle
+        #: How far a test may fall behind its plan before a finding of it counts for nothing.
+        self.lateness = 0.25 * self.lease

@@ -11,6 +11,7 @@ from stem_core.contracts.backend.lab import BackendLab, Desk
 from stem_core.contracts.backend.model import GroupModel
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import check
+from stem_core.contracts.punctual import punctual
 from stem_core.contracts.strategies import outcomes, same
 from stem_core.envelope import Message
 from stem_core.ports.backend import Backend, Callback, GroupAnswer, Outcome
@@ -253,6 +254,7 @@ class GroupLaws(BackendBase):
             answers = self.at_once(lab, add, close)
             check(sum(answers) == 1, 24, f"the last member and a close at once answered {answers}")
 
+    @punctual
     def test_law_24_every_add_renews_the_ttl(self, lab: BackendLab) -> None:
         self.needs("groups")
         self.needs("ttl")

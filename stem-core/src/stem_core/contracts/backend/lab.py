@@ -135,6 +135,10 @@ class BackendLab:
     def advance(self, seconds: float) -> None:
         self.driver.advance(seconds)
 
+    def renew(self) -> None:
+        """Begin again, elsewhere."""
+        self.driver.renew()
+
     def outlive(self, ttl: float) -> None:
         """Let ``ttl`` end, and the time pass within which that must show."""
         self.driver.advance(ttl + self.pace.slack + 0.01)

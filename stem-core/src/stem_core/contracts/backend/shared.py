@@ -14,6 +14,7 @@ from stem_core.contracts.backend.base import BackendBase
 from stem_core.contracts.backend.lab import BackendLab
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import LawBroken, broken, check
+from stem_core.contracts.punctual import punctual
 from stem_core.errors import UnsupportedCapability
 from stem_core.ports.backend import Backend, Outcome
 from stem_core.status import StatusQuery, StatusUpdate, TaskState
@@ -61,6 +62,7 @@ class SharedLaws(BackendBase):
         read = one.state_read(key)
         check((read.value, read.version) == (b"", second), 25, f"wrote version {second}, read {read}")
 
+    @punctual
     def test_law_25_the_clock_is_the_stores(self, lab: BackendLab) -> None:
         self.needs("state")
         desk = lab.desk()
@@ -73,6 +75,7 @@ class SharedLaws(BackendBase):
             )
             lab.advance(lab.pace.lease)
 
+    @punctual
     def test_law_25_a_version_is_never_used_twice(self, lab: BackendLab) -> None:
         """Not after a delete, not after an expiry: a slow writer must not mistake the new for the old."""
         self.needs("state")
@@ -101,6 +104,7 @@ class SharedLaws(BackendBase):
         check(not desk.state_delete("k") and not desk.state_delete("k", expect=version), 25, "deleted twice")
         check(not desk.state_delete("k", expect=0), 25, "an absent key was removed")
 
+    @punctual
     def test_law_25_a_value_is_kept_for_its_ttl(self, lab: BackendLab) -> None:
         self.needs("state")
         desk, unit = lab.desk(), lab.pace.lease
@@ -176,6 +180,7 @@ class SharedLaws(BackendBase):
 
     # limiter
 
+    @punctual
     def test_law_26_a_full_bucket_grants_its_burst_and_no_more(self, lab: BackendLab) -> None:
         self.needs("limiter")
         desk = lab.desk()

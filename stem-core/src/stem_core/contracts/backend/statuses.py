@@ -12,6 +12,7 @@ from stem_core.contracts.backend.base import BackendBase
 from stem_core.contracts.backend.lab import BackendLab
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import check
+from stem_core.contracts.punctual import punctual
 from stem_core.contracts.strategies import same, updates
 from stem_core.ports.backend import Backend
 from stem_core.status import (
@@ -222,6 +223,7 @@ class StatusLaws(BackendBase):
             mine.group_create("g", ["a"])
             check(other.group_get("g") is None, 10, "a group of another namespace")
 
+    @punctual
     def test_law_23_kept_for_its_ttl_and_no_longer(self, lab: BackendLab) -> None:
         self.needs("ttl")
         desk, unit = lab.desk(), lab.pace.lease
@@ -245,6 +247,7 @@ class StatusLaws(BackendBase):
         check(found_again is not None and found_again.payload is None and found_again.name is None, 23,
               f"an expired status was merged into {found_again}")  # fmt: skip
 
+    @punctual
     def test_law_23_each_accepted_write_renews(self, lab: BackendLab) -> None:
         self.needs("ttl")
         desk, unit = lab.desk(), lab.pace.lease

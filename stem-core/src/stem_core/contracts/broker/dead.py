@@ -10,6 +10,7 @@ from stem_core.contracts.broker.lab import BrokerLab
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import check
 from stem_core.contracts.pace import LONG
+from stem_core.contracts.punctual import punctual
 from stem_core.envelope import DeadLetter, DeadMessage, Release, Retry
 
 __all__ = ["DeadLetterLaws"]
@@ -50,6 +51,7 @@ class DeadLetterLaws(BrokerBase):
             f"dead_at {dead.dead_at}",
         )
 
+    @punctual
     def test_law_12_replay_is_exactly_one_message(self, lab: BrokerLab) -> None:
         self.needs("dead_letters")
         client = lab.client()
@@ -74,6 +76,7 @@ class DeadLetterLaws(BrokerBase):
                   f"replay {generation} came as {delivery}")  # fmt: skip
             client.end(delivery, Release())
 
+    @punctual
     def test_law_12_a_replayed_message_forgets_its_delay(self, lab: BrokerLab) -> None:
         self.needs("dead_letters")
         self.needs("delay")
@@ -84,6 +87,7 @@ class DeadLetterLaws(BrokerBase):
         client.dead_replay(lab.queue)
         client.one(lab.queue)
 
+    @punctual
     def test_law_12_filters_match_exactly(self, lab: BrokerLab) -> None:
         self.needs("dead_letters")
         client = lab.client()
@@ -141,6 +145,7 @@ class DeadLetterLaws(BrokerBase):
                 break
         check(found == everything and len(set(found)) == 11, 12, f"11 dead letters in pages of 4: {found}")
 
+    @punctual
     def test_law_12_purge_keeps_the_newest(self, lab: BrokerLab) -> None:
         self.needs("dead_letters")
         client = lab.client()

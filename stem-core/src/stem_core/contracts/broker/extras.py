@@ -14,6 +14,7 @@ from stem_core.contracts.broker.base import BrokerBase
 from stem_core.contracts.broker.lab import BrokerLab
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import LawBroken, broken, check
+from stem_core.contracts.punctual import punctual
 from stem_core.envelope import DeadLetter, Release, Retry
 from stem_core.errors import ConfigurationError, PublishError, UnsupportedCapability
 from stem_core.ports.broker import Broker
@@ -56,6 +57,7 @@ OPTIONAL: dict[str, dict[str, Callable[[Broker], Coroutine[Any, Any, Any]]]] = {
 class ExtraLaws(BrokerBase):
     # withdraw
 
+    @punctual
     def test_law_17_withdraw_takes_what_waits(self, lab: BrokerLab) -> None:
         self.needs("withdraw")
         client = lab.client()
@@ -94,6 +96,7 @@ class ExtraLaws(BrokerBase):
         if dead:
             check(len(client.dead_list(queues[0]).items) == 1, 17, "withdraw took a dead letter")
 
+    @punctual
     def test_law_17_withdraw_takes_retries(self, lab: BrokerLab) -> None:
         self.needs("withdraw")
         client = lab.client()
@@ -202,6 +205,7 @@ class ExtraLaws(BrokerBase):
             client.broker.commit_on_sync(object(), [step])
         client.nothing(lab.queue, 19, "published on no connection")
 
+    @punctual
     def test_law_19_durable_messages_survive_every_client(self, lab: BrokerLab) -> None:
         """The store is closed by everybody and opened again; a restart of a server is the adapter's own test."""
         self.needs("durable")

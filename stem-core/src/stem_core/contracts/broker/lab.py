@@ -52,11 +52,10 @@ class Client:
         *,
         limit: int = 100,
         lease: float = LONG,
-        wait: float | None = None,
+        wait: float = 0.0,
     ) -> list[Delivery]:
         names = [queues] if isinstance(queues, str) else list(queues)
-        patience = self.pace.ask if wait is None else wait
-        return list(self._do(self.broker.receive(names, limit=limit, lease=lease, wait=patience)))
+        return list(self._do(self.broker.receive(names, limit=limit, lease=lease, wait=wait)))
 
     def settle(self, *settlements: Settlement) -> list[bool]:
         answers = list(self._do(self.broker.settle(settlements)))
@@ -116,7 +115,7 @@ class Client:
 
     def nothing(self, queues: Sequence[str] | str, law: int, why: str) -> None:
         """Check that nothing can be received."""
-        found = self.receive(queues, wait=0.0)
+        found = self.receive(queues)
         check(not found, law, f"{why}, but {[d.message.id for d in found]} came")
 
 
@@ -156,6 +155,11 @@ class BrokerLab:
 
     def advance(self, seconds: float) -> None:
         self.driver.advance(seconds)
+
+    def renew(self) -> None:
+        """Begin again, elsewhere."""
+        self.driver.renew()
+        self.queue = unique("q")
 
     def outlive(self, lease: float) -> None:
         """Let ``lease`` end, and the time pass within which that must show."""

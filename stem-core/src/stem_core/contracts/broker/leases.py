@@ -8,8 +8,10 @@ import pytest
 
 from stem_core.contracts.broker.base import BrokerBase
 from stem_core.contracts.broker.lab import BrokerLab, Client
+from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import check
 from stem_core.contracts.pace import LONG
+from stem_core.contracts.punctual import punctual
 from stem_core.envelope import Ack, Action, DeadLetter, Delivery, Release, Retry, Settlement
 
 __all__ = ["LeaseLaws"]
@@ -24,6 +26,7 @@ ACTIONS = {
 
 
 class LeaseLaws(BrokerBase):
+    @punctual
     def test_law_04_a_lease_excludes_everybody(self, lab: BrokerLab) -> None:
         one, other = lab.client(), lab.client()
         one.publish(lab.message())
@@ -34,6 +37,7 @@ class LeaseLaws(BrokerBase):
         other.nothing(lab.queue, 4, "half of its lease has passed")
         check(one.end(first), 5, "a live lease could not be settled")
 
+    @punctual
     def test_law_04_an_ended_lease_makes_it_available_and_counts(self, lab: BrokerLab) -> None:
         client = lab.client()
         client.publish(lab.message())
@@ -43,6 +47,7 @@ class LeaseLaws(BrokerBase):
                   f"hand-out {deliveries} says deliveries {delivery.deliveries}, attempt {delivery.attempt}")  # fmt: skip
             lab.outlive(lab.pace.lease)
 
+    @punctual
     def test_law_04_every_receive_sets_its_own_lease(self, lab: BrokerLab) -> None:
         """A consumer's shorter lease steals nothing from one with a longer."""
         patient, hasty = lab.client(), lab.client()
@@ -56,6 +61,7 @@ class LeaseLaws(BrokerBase):
               f"{_ids(found)} came")  # fmt: skip
         check(patient.end(long), 4, "the longer lease was lost with the shorter one")
 
+    @punctual
     def test_law_04_the_deadline_is_told(self, lab: BrokerLab) -> None:
         client = lab.client()
         client.publish(*lab.messages(2))
@@ -68,27 +74,29 @@ class LeaseLaws(BrokerBase):
                   f"a lease of {lease} s from {client.when.lo} ends at {until.timestamp()}")  # fmt: skip
 
     @pytest.mark.parametrize("same", [True, False], ids=["same-consumer", "other-consumer"])
-    @pytest.mark.parametrize("action", ACTIONS)
-    def test_law_05_a_receipt_is_stale_after_redelivery(
-        self, lab: BrokerLab, action: str, same: bool
-    ) -> None:
+    @punctual
+    def test_law_05_a_receipt_is_stale_after_redelivery(self, lab: BrokerLab, same: bool) -> None:
         """The zombie: a worker that stalled, lost its lease, and comes back."""
         one, other = lab.client(), lab.client()
-        one.publish(lab.message())
-        old = one.one(lab.queue, lease=lab.pace.lease)
+        queues = {action: unique("q") for action in ACTIONS}
+        one.publish(*(lab.message(queue) for queue in queues.values()))
+        old = {action: one.one(queue, lease=lab.pace.lease) for action, queue in queues.items()}
         lab.outlive(lab.pace.lease)
-        new = (one if same else other).one(lab.queue, lease=LONG)
-        check(new.receipt != old.receipt, 5, "two deliveries have one receipt")
-        check(not _apply(one, old, ACTIONS[action]), 5, f"a stale {action} answered True")
-        one.nothing(lab.queue, 5, f"a stale {action} answered False")
-        stats = one.stats(lab.queue)
-        check((stats.ready, stats.leased, stats.dead) == (0, 1, 0), 5, f"a stale {action} answered False and "
-              f"left {stats}")  # fmt: skip
-        check(one.end(new, Retry()), 5, f"a stale {action} took the lease of the new delivery")
-        after = one.one(lab.queue)
-        check(
-            (after.attempt, after.deliveries) == (1, 1), 5, f"a stale {action} changed the counts to {after}"
-        )
+        for action, queue in queues.items():
+            new = (one if same else other).one(queue, lease=LONG)
+            check(new.receipt != old[action].receipt, 5, "two deliveries have one receipt")
+            check(not _apply(one, old[action], ACTIONS[action]), 5, f"a stale {action} answered True")
+            one.nothing(queue, 5, f"a stale {action} answered False")
+            stats = one.stats(queue)
+            check((stats.ready, stats.leased, stats.dead) == (0, 1, 0), 5, f"a stale {action} answered False and "
+                  f"left {stats}")  # fmt: skip
+            check(one.end(new, Retry()), 5, f"a stale {action} took the lease of the new delivery")
+            after = one.one(queue)
+            check(
+                (after.attempt, after.deliveries) == (1, 1),
+                5,
+                f"a stale {action} changed the counts: {after}",
+            )
 
     @pytest.mark.parametrize("first", [name for name in ACTIONS if name != "extend"])
     def test_law_05_a_receipt_settles_at_most_once(self, lab: BrokerLab, first: str) -> None:
@@ -117,6 +125,7 @@ class LeaseLaws(BrokerBase):
         check([(d.message.id, d.attempt) for d in found] == [(one.message.id, 1)], 5,
               f"one receipt twice in a batch left {found}")  # fmt: skip
 
+    @punctual
     def test_law_05_stale_and_live_receipts_mix(self, lab: BrokerLab) -> None:
         client = lab.client()
         client.publish(*lab.messages(4))
@@ -128,6 +137,7 @@ class LeaseLaws(BrokerBase):
         check(answers == [False, True] * 4, 5, f"stale and live in turn answered {answers}")
         check(client.stats(lab.queue).leased == 0, 5, "live receipts beside stale ones were not settled")
 
+    @punctual
     def test_law_05_after_the_lease_answer_and_effect_agree(self, lab: BrokerLab) -> None:
         client = lab.client()
         client.publish(lab.message())
@@ -141,6 +151,7 @@ class LeaseLaws(BrokerBase):
                 again.deliveries == 2, 5, f"a late ack answered False, then deliveries is {again.deliveries}"
             )
 
+    @punctual
     def test_law_06_extend_moves_the_deadline(self, lab: BrokerLab) -> None:
         client, lease = lab.client(), 2 * lab.pace.lease
         client.publish(lab.message())
@@ -158,6 +169,7 @@ class LeaseLaws(BrokerBase):
         )
         check(client.extend([delivery.receipt], lease) == [False], 5, "a stale extend answered True")
 
+    @punctual
     def test_law_06_the_deadline_is_now_and_the_lease(self, lab: BrokerLab) -> None:
         """Also when that is earlier: the worker asks for what it wants."""
         client = lab.client()
@@ -171,6 +183,7 @@ class LeaseLaws(BrokerBase):
             "a deadline made earlier did not count as an ended lease",
         )
 
+    @punctual
     def test_law_06_an_extended_lease_settles(self, lab: BrokerLab) -> None:
         client = lab.client()
         client.publish(*lab.messages(3))
@@ -182,6 +195,7 @@ class LeaseLaws(BrokerBase):
         check(client.settle(*(Settlement(r, Ack()) for r in receipts)) == [True] * 3, 6,
               "extended leases could not be settled with their receipts")  # fmt: skip
 
+    @punctual
     def test_law_07_retry_counts_an_attempt(self, lab: BrokerLab) -> None:
         client = lab.client()
         client.publish(lab.message())
@@ -193,6 +207,7 @@ class LeaseLaws(BrokerBase):
                   f"attempt {attempt}, hand-out 2 says {delivery}")  # fmt: skip
             check(client.end(delivery, Retry()), 5, "a live lease could not be settled")
 
+    @punctual
     def test_law_07_release_refunds_the_hand_out(self, lab: BrokerLab) -> None:
         client = lab.client()
         client.publish(lab.message())
@@ -206,6 +221,7 @@ class LeaseLaws(BrokerBase):
             check(client.end(delivery, Release()), 5, "a live lease could not be settled")
 
     @pytest.mark.parametrize("kind", [Retry, Release])
+    @punctual
     def test_law_07_nothing_comes_before_its_delay(self, lab: BrokerLab, kind: type[Retry | Release]) -> None:
         client, delay = lab.client(), lab.pace.lease
         client.publish(*lab.messages(2))
@@ -224,6 +240,7 @@ class LeaseLaws(BrokerBase):
         check(_ids(client.drain(lab.queue)) == [one.message.id], 7, f"{kind.__name__}({delay}) is over")
 
     @pytest.mark.parametrize("how", ["delay", "not_before", "both"])
+    @punctual
     def test_law_08_never_early_and_prompt_after(self, lab: BrokerLab, how: str) -> None:
         self.needs("delay")
         client, wait = lab.client(), lab.pace.lease
@@ -250,6 +267,7 @@ class LeaseLaws(BrokerBase):
         client.publish(lab.message(not_before=lab.at(-3600.0)))
         client.one(lab.queue)
 
+    @punctual
     def test_law_08_due_messages_come_each_at_its_time(self, lab: BrokerLab) -> None:
         self.needs("delay")
         client, unit = lab.client(), lab.pace.lease

@@ -11,6 +11,7 @@ from stem_core.contracts.broker.base import BrokerBase
 from stem_core.contracts.broker.lab import BrokerLab
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import check
+from stem_core.contracts.punctual import punctual
 from stem_core.envelope import Retry
 
 __all__ = ["OrderLaws"]
@@ -32,6 +33,7 @@ class OrderLaws(BrokerBase):
 
         law()
 
+    @punctual
     def test_law_09_a_level_is_kept_through_retry_and_lost_leases(self, lab: BrokerLab) -> None:
         self.needs("priority_levels")
         top = self.spec.capabilities.priority_levels - 1

@@ -12,6 +12,7 @@ from stem_core.contracts.broker.base import BrokerBase
 from stem_core.contracts.broker.lab import BrokerLab, Client
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import check
+from stem_core.contracts.punctual import punctual
 from stem_core.envelope import Ack, DeadLetter, Delivery, Retry
 from stem_core.errors import PayloadTooLarge
 
@@ -41,6 +42,7 @@ names = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_si
 
 
 class PublishingLaws(BrokerBase):
+    @punctual
     def test_law_01_published_is_delivered_until_it_is_settled(self, lab: BrokerLab) -> None:
         client = lab.client()
         sent = lab.messages(5)
@@ -64,6 +66,7 @@ class PublishingLaws(BrokerBase):
         check(client.settle() == [], 5, "settle([]) answered something")
         check(client.extend([], 10.0) == [], 6, "extend([]) answered something")
 
+    @punctual
     def test_law_01_a_publish_outlives_its_publisher(self, lab: BrokerLab) -> None:
         keeper, publisher = lab.client(), lab.client()
         publisher.publish(lab.message())
@@ -85,6 +88,7 @@ class PublishingLaws(BrokerBase):
         "state",
         ["ready", "scheduled", "leased", "retrying", "dead", "replayed", "acked", "withdrawn", "purged"],
     )
+    @punctual
     def test_law_02_a_once_id_is_added_once(self, lab: BrokerLab, state: str) -> None:
         caps = self.spec.capabilities
         if state == "scheduled":
@@ -270,6 +274,7 @@ class PublishingLaws(BrokerBase):
             check(other.dead_purge(lab.queue) == 0, 10, "dead_purge reached another namespace")
             check(len(mine.dead_list(lab.queue).items) == 1, 10, "the dead letter is gone")
 
+    @punctual
     def test_law_11_stats_count_what_is_there(self, lab: BrokerLab) -> None:
         client = lab.client()
         _counts(client, lab.queue, "at the start")
@@ -291,6 +296,7 @@ class PublishingLaws(BrokerBase):
         check(client.end(leased[4]), 11, "a leased message did not survive a purge")
         _counts(client, lab.queue, "at the end", dead=dead)
 
+    @punctual
     def test_law_11_the_oldest_ready_message_has_an_age(self, lab: BrokerLab) -> None:
         client = lab.client()
         check(client.stats(lab.queue).oldest_ready_age is None, 11, "an empty queue has an oldest message")

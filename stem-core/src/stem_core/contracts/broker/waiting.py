@@ -14,6 +14,7 @@ from stem_core.contracts.broker.lab import BrokerLab
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import LawBroken, broken, check
 from stem_core.contracts.pace import LONG
+from stem_core.contracts.punctual import punctual
 from stem_core.envelope import Ack, DeadLetter, Delivery, Release, Retry, Settlement
 from stem_core.errors import StemError
 
@@ -61,6 +62,7 @@ class WaitingLaws(BrokerBase):
             check(not found, 14, f"an empty queue gave {found}")
 
     @pytest.mark.parametrize("how", ["publish", "retry", "release", "due", "lease-ended", "replay"])
+    @punctual
     def test_law_14_wakes_up_for_work(self, lab: BrokerLab, how: str) -> None:
         """Also for work another client brings, and for what time brings."""
         if how == "due":
@@ -114,6 +116,7 @@ class WaitingLaws(BrokerBase):
         check([len(each) for each in found] == [1] * 4, 14, f"4 waiting receives, 4 messages: {found}")
 
     @pytest.mark.parametrize("turns", range(6))
+    @punctual
     def test_law_14_a_cancelled_receive_leaks_nothing(self, lab: BrokerLab, turns: int) -> None:
         """Whenever it is cancelled, everything comes once its lease is over."""
         client = lab.client()
