@@ -44,7 +44,7 @@ def framed(blocks: Sequence[SignatureBlock], inner: bytes) -> bytes:
 async def until(ask: Callable[[], Awaitable[T]], enough: Callable[[T], bool]) -> T:
     """What ``ask`` answers once it is ``enough``; fails after ten seconds."""
     async with asyncio.timeout(10):
-        while not enough(answer := await ask()):  # noqa: ASYNC110 (a store has no event to wait for)
+        while not enough(answer := await ask()):
             await asyncio.sleep(0.01)
     return answer
 

@@ -192,7 +192,9 @@ def signer(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-async def test_a_forgery_is_put_aside_and_touches_nothing(name: str, signer: Any) -> None:
+async def test_a_forgery_is_put_aside_and_touches_nothing(
+    name: str, signer: Any, record_property: Callable[[str, object], None]
+) -> None:
     async with Lab(signer) as lab:
         before = await lab.untouched()
         forged = FORGERIES[name](lab)
@@ -202,6 +204,9 @@ async def test_a_forgery_is_put_aside_and_touches_nothing(name: str, signer: Any
         assert await lab.backend.fetch(["task-1", "task-2"]) == [None, None]
         [dead] = await lab.dead()
         assert (dead.reason, dead.message.sealed) == ("signature-invalid", forged.sealed)
+        record_property("table", "forgeries, delivered to a worker")
+        record_property("attack", name)
+        record_property("answer", f"{dead.reason}: {dead.detail[:90]}")
 
 
 SCOPED: Final[dict[str, dict[str, Any]]] = {
