@@ -121,7 +121,7 @@ async def test_exactly_once_each_way_on_every_path(store_url: str, take: Any) ->
     assert value.calls == data.calls == {"encode": count, "decode": count}
 
 
-async def test_links_are_encoded_once_by_their_own_encoder(stem: Stem) -> None:
+async def test_links_are_encoded_once_by_their_own_encoder() -> None:
     value = Counting()
     async with Stem("memory://", encoders=[value]) as stem:
 
@@ -133,7 +133,7 @@ async def test_links_are_encoded_once_by_their_own_encoder(stem: Stem) -> None:
     assert value.calls == {"encode": 2}
 
 
-async def test_a_duplicate_is_encoded_once_too(stem: Stem) -> None:
+async def test_a_duplicate_is_encoded_once_too() -> None:
     value, data = Counting(), Reversing()
     encoders = TaskPayloadEncoderRegistry("counting+reversed", "json", [value, data])
     async with Stem("memory://", encoders=encoders) as stem:

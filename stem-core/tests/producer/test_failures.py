@@ -34,7 +34,7 @@ def with_id(name: str) -> TaskEnqueueOptions:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 (the broker of these tests has no event for it)
+    while not condition():
         await asyncio.sleep(0)
 
 

@@ -130,7 +130,7 @@ async def test_a_cancelled_caller_leaves_lock_and_message_together(lab: Any) -> 
     here = await lab()
     here.broker.gate = asyncio.Event()
     call = asyncio.create_task(here.stem.enqueue("a", options=UNIQUE))
-    while not here.broker.published:  # noqa: ASYNC110 (the broker of these tests has no event for it)
+    while not here.broker.published:
         await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
