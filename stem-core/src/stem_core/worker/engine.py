@@ -199,15 +199,14 @@ class Engine:
         self._stop_asked.set()
         self._consumer.stop()
         self._pool.give_back_waiting()
-        await asyncio.wait((consuming,), timeout=self._drain_timeout)
-        await self._all_over(self._drain_timeout)
+        await self._all_over(consuming, self._drain_timeout)
         if not self._pool.empty:
             _log.warning(
                 "%d tasks did not end in time: they are cancelled and given back", self._pool.running
             )
             self._pool.cut_all(Stop.SHUTDOWN)
             self._hurry.clear()
-            await self._all_over(_CLEANUP)
+            await self._all_over(consuming, _CLEANUP)
         for run in list(self._leases.held):  # handlers that nothing can stop
             if not run.finishing:
                 self._finisher.add(outcome.given_back(run.delivery))
@@ -216,10 +215,14 @@ class Engine:
                 await self._finisher.drained()
                 await self._locks.drain()
 
-    async def _all_over(self, most: float | None) -> None:
-        """Wait until nothing runs and everything is stored, for ``most`` seconds (None: as long as it takes) or until it is to hurry."""
+    async def _all_over(self, consuming: asyncio.Task[None], most: float | None) -> None:
+        """Wait until nothing runs and everything is stored, or it is to hurry.
+
+        For ``most`` seconds; None is as long as it takes.
+        """
 
         async def over() -> None:
+            await asyncio.wait((consuming,))
             await self._pool.drained()
             await self._finisher.drained()
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from stem_core.clock import Clock
 from stem_core.envelope import Delivery, Envelope
@@ -38,6 +38,7 @@ PATIENCE: Final = 5.0
 #: Forgeries kept; older ones are removed, the one exception to law 1.
 KEPT_FORGERIES: Final = 10_000
 _PURGE_EVERY: Final = 100
+_RECEIVED: Final = "stem_task_received"
 
 
 class Opener(Protocol):
@@ -47,6 +48,8 @@ class Opener(Protocol):
     backend: Backend | None
 
     def unseal(self, sealed: bytes) -> Envelope: ...
+    def hooks(self, name: str) -> Sequence[Callable[..., Any]]: ...
+    def emit(self, hook: str, **arguments: Any) -> object: ...
 
 
 class Revocations(Protocol):
@@ -76,6 +79,7 @@ class Intake:
         self._finish = finish
         self._revocations = revocations
         self._unknown = UnknownTasks(settings.unknown_task_grace)
+        self._observed = bool(wiring.hooks(_RECEIVED))
         self._forgeries = 0
 
     async def take(self, deliveries: Sequence[Delivery], asked_at: float) -> list[Run]:
@@ -94,7 +98,11 @@ class Intake:
                     self._finish(outcome.given_back(run.delivery))
                 raise
         now = self._clock.time()
-        return [run for run in runs if self._may_run(run, now)]
+        runs = [run for run in runs if self._may_run(run, now)]
+        if self._observed:
+            for run in runs:
+                self._wiring.emit(_RECEIVED, envelope=run.envelope, attempt=run.delivery.attempt)
+        return runs
 
     def _opened(self, delivery: Delivery, asked_at: float) -> Run | None:
         message = delivery.message

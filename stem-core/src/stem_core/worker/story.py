@@ -245,7 +245,7 @@ class Story:
 
     async def _ack_now(self, run: Run) -> bool:
         """``acks_late=False``: the message is gone before the handler starts, whatever happens then."""
-        run.finishing = True
+        run.finishing, run.deadline = True, float("inf")  # there is no lease to renew any more
         (kept,) = await self._wiring.broker.settle([Settlement(run.receipt, Ack())])
         return bool(kept)
 
