@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stem_core.contracts.broker.contract import BrokerContract
+from stem_core.contracts import BrokerContract
 from stem_postgres.plugin import POSTGRES_BROKER
 
 
