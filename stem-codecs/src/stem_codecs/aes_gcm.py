@@ -20,6 +20,7 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from stem_codecs.bounds import bytes_of
 from stem_core.errors import ConfigurationError, DecodeError
 from stem_core.keylist import read_keys
 from stem_core.ports.encoder import ContextPayloadEncoder, EncodeContext
@@ -74,11 +75,15 @@ class AesGcmEncoder(ContextPayloadEncoder):
         return f"<AesGcmEncoder active={self._active} keys={', '.join(self._ciphers)}>"
 
     def encode(self, value: Any, context: EncodeContext) -> bytes:
-        """``value`` encrypted for ``context``, different each time."""
+        """``value`` encrypted for ``context``, different each time.
+
+        :raises EncodeError: it is not bytes.
+        """
+        data = bytes_of(value)
         nonce = os.urandom(_NONCE)
         head = bytes((_VERSION, len(self._active))) + self._active.encode("ascii")
         covered = _associated_data(self._active, context)
-        return head + nonce + self._ciphers[self._active].encrypt(nonce, value, covered)
+        return head + nonce + self._ciphers[self._active].encrypt(nonce, data, covered)
 
     def decode(self, data: bytes, context: EncodeContext) -> bytes:
         """``data`` decrypted.

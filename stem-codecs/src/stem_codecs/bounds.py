@@ -13,7 +13,7 @@ from typing import Final
 from stem_core.errors import DecodeError, EncodeError
 from stem_core.plain import MAX_CONTAINERS
 
-__all__ = ["MAX_EXPANDED", "check_cbor", "check_expanded", "check_msgpack"]
+__all__ = ["MAX_EXPANDED", "bytes_of", "check_cbor", "check_expanded", "check_msgpack"]
 
 #: Most bytes a compressed payload may expand to.
 MAX_EXPANDED: Final = 4 * 1024 * 1024
@@ -50,6 +50,18 @@ def check_msgpack(data: bytes, error: Error = DecodeError) -> None:
     :raises DecodeError: (or ``error``) there are more.
     """
     _check(data, _MSGPACK_OTHERS, _msgpack_containers, error)
+
+
+def bytes_of(value: object) -> bytes:
+    """``value``, when a bytes encoder can take it.
+
+    :raises EncodeError: it is not bytes.
+    """
+    if not isinstance(value, bytes):
+        raise EncodeError(
+            f"This encoder takes bytes, not a {type(value).__name__}; put a value encoder before it: 'json+...'"
+        )
+    return value
 
 
 def check_expanded(size: int, error: Error = DecodeError) -> None:

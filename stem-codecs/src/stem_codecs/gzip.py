@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-from stem_codecs.bounds import MAX_EXPANDED, check_expanded
+from stem_codecs.bounds import MAX_EXPANDED, bytes_of, check_expanded
 from stem_core.errors import DecodeError, EncodeError
 from stem_core.ports.encoder import TaskPayloadEncoder
 
@@ -23,11 +23,12 @@ class GzipEncoder(TaskPayloadEncoder):
     def encode(self, value: Any) -> bytes:
         """``value`` compressed.
 
-        :raises EncodeError: it is larger than :meth:`decode` would accept.
+        :raises EncodeError: it is not bytes, or larger than :meth:`decode` would accept.
         """
-        check_expanded(len(value), EncodeError)
+        data = bytes_of(value)
+        check_expanded(len(data), EncodeError)
         stream = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
-        return stream.compress(value) + stream.flush()
+        return stream.compress(data) + stream.flush()
 
     def decode(self, data: bytes) -> bytes:
         """``data`` decompressed, at most :data:`~stem_codecs.bounds.MAX_EXPANDED` bytes.

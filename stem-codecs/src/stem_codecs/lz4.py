@@ -6,7 +6,7 @@ from typing import Any
 
 import lz4.frame
 
-from stem_codecs.bounds import MAX_EXPANDED, check_expanded
+from stem_codecs.bounds import MAX_EXPANDED, bytes_of, check_expanded
 from stem_core.errors import DecodeError, EncodeError
 from stem_core.ports.encoder import TaskPayloadEncoder
 
@@ -22,10 +22,11 @@ class Lz4Encoder(TaskPayloadEncoder):
     def encode(self, value: Any) -> bytes:
         """``value`` compressed.
 
-        :raises EncodeError: it is larger than :meth:`decode` would accept.
+        :raises EncodeError: it is not bytes, or larger than :meth:`decode` would accept.
         """
-        check_expanded(len(value), EncodeError)
-        return bytes(lz4.frame.compress(value, content_checksum=True, store_size=True))
+        data = bytes_of(value)
+        check_expanded(len(data), EncodeError)
+        return bytes(lz4.frame.compress(data, content_checksum=True, store_size=True))
 
     def decode(self, data: bytes) -> bytes:
         """``data`` decompressed, at most :data:`~stem_codecs.bounds.MAX_EXPANDED` bytes.

@@ -6,7 +6,7 @@ from typing import Any
 
 import zstandard
 
-from stem_codecs.bounds import MAX_EXPANDED, check_expanded
+from stem_codecs.bounds import MAX_EXPANDED, bytes_of, check_expanded
 from stem_core.errors import DecodeError, EncodeError
 from stem_core.ports.encoder import TaskPayloadEncoder
 
@@ -24,10 +24,11 @@ class ZstdEncoder(TaskPayloadEncoder):
     def encode(self, value: Any) -> bytes:
         """``value`` compressed.
 
-        :raises EncodeError: it is larger than :meth:`decode` would accept.
+        :raises EncodeError: it is not bytes, or larger than :meth:`decode` would accept.
         """
-        check_expanded(len(value), EncodeError)
-        return zstandard.ZstdCompressor(level=3, write_checksum=True, write_content_size=True).compress(value)
+        data = bytes_of(value)
+        check_expanded(len(data), EncodeError)
+        return zstandard.ZstdCompressor(level=3, write_checksum=True, write_content_size=True).compress(data)
 
     def decode(self, data: bytes) -> bytes:
         """``data`` decompressed, at most :data:`~stem_codecs.bounds.MAX_EXPANDED` bytes.
