@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 import time
+from asyncio.subprocess import PIPE
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from stem_core import TaskContext, Worker
 from stem_core.shared.concurrency import ConcurrencySlots
@@ -102,3 +109,23 @@ async def test_a_unique_task_is_enqueued_once_until_it_has_ended(pair: Pair) -> 
             await later.result(timeout=20)
         assert sorted(ran) == ["monday", "monday", "tuesday"]
         assert await stem.backend.state_scan("unique:") in ([], ())
+
+
+@pytest.mark.parametrize("name", ["sqlite", "redis", "postgres"])
+async def test_takers_of_four_processes_never_get_more_than_the_limit_and_its_burst(
+    name: str, pair_of: Callable[[str], Pair]
+) -> None:
+    pair = pair_of(name)
+    script = Path(__file__).parent / "takers.py"
+    arguments = [pair.broker, pair.backend, pair.namespace, "shared", "1.5", "13"]
+    async with pair.make():  # the store is there before four processes ask for it
+        pass
+    processes = [
+        await asyncio.create_subprocess_exec(sys.executable, str(script), *arguments, stdout=PIPE)
+        for _ in range(4)
+    ]
+    answers = [json.loads((await process.communicate())[0]) for process in processes]
+    granted = sum(each["granted"] for each in answers)
+    elapsed = max(each["ended"] for each in answers) - min(each["began"] for each in answers)
+    # 50/s with a burst of 50: whatever the window, burst + rate x its length.
+    assert 50 <= granted <= 50 + 50 * elapsed + 1
