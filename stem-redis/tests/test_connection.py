@@ -107,7 +107,7 @@ async def test_an_acl_user_with_the_documented_rights(adapters, broker: RedisBro
         assert limited.join(backend) is not None
         assert broker.join(backend) is None  # another user may have other rights
         foreign = await adapters.broker(url, namespace="elsewhere")
-        with pytest.raises(AdapterError, match="No permissions"):
+        with pytest.raises(AdapterError, match=r"(?i)no permissions"):
             await foreign.receive(["q"], limit=1, lease=1, wait=0)
     finally:
         await broker.server.command("ACL", "DELUSER", name)
