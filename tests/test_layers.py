@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "explaining",
         "transactions",
         "loops",
+        "connected",
         "producer",
     ),
     ("canvas",),

@@ -18,6 +18,7 @@ from stem_core.plugins import Catalogue, discover
 from stem_core.ports.backend import Backend
 from stem_core.ports.broker import Broker
 from stem_core.ports.encoder import PayloadEncoder
+from stem_core.ports.outbox import Outbox
 from stem_core.ports.signer import PayloadSigner
 from stem_core.ports.specs import AdapterOptions
 from stem_core.routing import Routing, routing_from
@@ -31,6 +32,7 @@ RoutingSource = Routing | Mapping[str, Any] | str | Path | None
 
 SIGNING_PREFIX: Final = "STEM_SIGNING_"
 ALGORITHM_ENV: Final = "STEM_SIGNING_ALGORITHM"
+HMAC_KEYS_ENV: Final = "STEM_SIGNING_KEYS"
 ROUTING_ENV: Final = "STEM_ROUTING_CONFIG"
 
 
@@ -45,7 +47,7 @@ def assemble(
     signer: str | PayloadSigner | Literal[False] | None,
     plugins: Catalogue | Sequence[object] | None,
     max_payload: int,
-    outbox: Any,
+    outbox: str | Outbox | None,
     environment: Mapping[str, str],
 ) -> Wiring:
     """Resolve everything an application named.
@@ -58,11 +60,14 @@ def assemble(
     options = AdapterOptions(namespace=_namespace(namespace))
     make_broker = _broker_maker(broker, catalogue, options)
     make_backend = _backend_maker(broker, backend, catalogue, options)
+    make_outbox = _outbox_maker(outbox, catalogue, options)
     return Wiring(
-        broker=make_broker() if make_broker else _checked(broker, "broker", ("publish", "receive", "settle")),
+        broker=make_broker()
+        if make_broker
+        else _checked(broker, "broker", ("publish", "receive", "settle", "capabilities")),
         backend=make_backend()
         if make_backend
-        else _checked(backend, "backend", ("record", "fetch", "wait"))
+        else _checked(backend, "backend", ("record", "fetch", "wait", "capabilities"))
         if backend
         else None,
         encoders=_registry(args_encoder, result_encoder, encoders).completed(catalogue, environment),
@@ -70,10 +75,15 @@ def assemble(
         namespace=options.namespace,
         catalogue=catalogue,
         max_payload=max_payload,
-        outbox=outbox,
+        outbox=make_outbox()
+        if make_outbox
+        else _checked(outbox, "outbox", ("write", "write_sync", "relay"))
+        if outbox
+        else None,
         clock=options.clock,
         make_broker=make_broker,
         make_backend=make_backend,
+        make_outbox=make_outbox,
     )
 
 
@@ -120,7 +130,7 @@ def arguments_from(environment: Mapping[str, str]) -> dict[str, Any]:
     signing = signing_variables(environment)
     if signing:
         chosen = environment.get(ALGORITHM_ENV)
-        by_keys = "hmac-sha256" if "STEM_SIGNING_KEYS" in signing else "ed25519"
+        by_keys = "hmac-sha256" if {HMAC_KEYS_ENV, f"{HMAC_KEYS_ENV}_FILE"} & set(signing) else "ed25519"
         found["signer"] = chosen or by_keys
     return found
 
@@ -184,8 +194,17 @@ def _backend_maker(
     return lambda: spec.open(url, options)
 
 
+def _outbox_maker(
+    outbox: str | Outbox | None, catalogue: Catalogue, options: AdapterOptions
+) -> Callable[[], Outbox] | None:
+    if not isinstance(outbox, str):
+        return None
+    spec = catalogue.outbox(outbox)
+    return lambda: spec.open(outbox, options)
+
+
 def _checked(adapter: Any, kind: str, methods: tuple[str, ...]) -> Any:
-    missing = [name for name in (*methods, "capabilities") if not hasattr(adapter, name)]
+    missing = [name for name in methods if not hasattr(adapter, name)]
     if missing:
         raise ConfigurationError(
             f"{adapter!r} is not a {kind}: it has no {', '.join(missing)}. Give a URL such as 'sqlite:///stem.db', "

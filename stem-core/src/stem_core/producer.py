@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from stem_core import transactions
 from stem_core.assembly import Encoders, RoutingSource, arguments_from, assemble, routing_for
 from stem_core.clock import instant, seconds
+from stem_core.connected import Connected
 from stem_core.dead_letters import DeadLetters
 from stem_core.declaring import declared
 from stem_core.dispatching import publish_many, publish_one
-from stem_core.encoding import TaskPayloadEncoderRegistry
 from stem_core.envelope import Envelope, Input, new_ids
 from stem_core.errors import ConfigurationError
 from stem_core.explaining import Explanation, Finding, capabilities, check, explain
 from stem_core.handles import TaskHandle
-from stem_core.loops import Home, Residence
+from stem_core.loops import Residence
 from stem_core.options import Duration, TaskEnqueueOptions, TaskOptions
-from stem_core.planning import Derived, Draft, Planner
+from stem_core.planning import Derived, Draft
 from stem_core.plugins import Catalogue
 from stem_core.ports.backend import Backend
 from stem_core.ports.broker import Broker
-from stem_core.ports.committer import Committer
 from stem_core.ports.encoder import PayloadEncoder
+from stem_core.ports.outbox import Outbox
 from stem_core.ports.signer import PayloadSigner
 from stem_core.sealing import MAX_SEALED
 from stem_core.signature import NO_OPTIONS, Signature
@@ -43,7 +41,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Stem:
+class Stem(Connected):
     """Enqueues tasks through a broker, and reads what became of them from a backend.
 
     Made without I/O; adapters connect on ``async with stem``, ``await stem.open()`` or first use. Safe to use
@@ -66,7 +64,7 @@ class Stem:
         tasks: Iterable[Task[..., Any]] = (),
         publish_timeout: Duration = 10,
         max_payload: int = MAX_SEALED,
-        outbox: Any = None,
+        outbox: str | Outbox | None = None,
     ) -> None:
         """:param backend: the broker's URL where a backend with its scheme exists; False for none.
         :param signer: False says "unsigned" on purpose.
@@ -74,6 +72,7 @@ class Stem:
         :param strict: raise UnsupportedCapability where an option would be adjusted.
         :param publish_timeout: after how long one try of a publish fails.
         :param max_payload: most bytes of one sealed message.
+        :param outbox: where ``publish_connection`` writes when the broker cannot: a URL, or an Outbox.
         :raises ConfigurationError: something is not installed, misspelt, or does not fit.
         """
         wiring = assemble(
@@ -89,15 +88,14 @@ class Stem:
             outbox=outbox,
             environment=os.environ,
         )
-        self._routing = routing_for(routing, os.environ)
-        self._strict = strict
-        self._publish_timeout = seconds(publish_timeout)
-        if not 0 < self._publish_timeout < float("inf"):
+        timeout = seconds(publish_timeout)
+        if not 0 < timeout < float("inf"):
             raise ConfigurationError(
                 f"publish_timeout={publish_timeout!r} must be a positive number of seconds"
             )
-        self._stays: list[bool] = []
-        self._point_at(wiring)
+        super().__init__(
+            wiring, routing=routing_for(routing, os.environ), strict=strict, publish_timeout=timeout
+        )
         #: The tasks declared here, by name.
         self.tasks: dict[str, Task[..., Any]] = {}
         for task in tasks:
@@ -111,65 +109,12 @@ class Stem:
         """
         return cls(**{**arguments_from(os.environ if environment is None else environment), **arguments})
 
-    def __repr__(self) -> str:
-        broker, backend = type(self.broker).__name__, type(self.backend).__name__ if self.backend else "none"
-        return f"<Stem broker={broker} backend={backend} namespace={self.namespace!r}>"
-
-    # What it is wired to.
-
-    @property
-    def wiring(self) -> Wiring:
-        """Adapters, encoders and signer in use now."""
-        return self._home.wiring
-
-    @property
-    def broker(self) -> Broker:
-        """The broker in use now."""
-        return self.wiring.broker
-
-    @property
-    def backend(self) -> Backend | None:
-        """The backend in use now."""
-        return self.wiring.backend
-
-    @property
-    def committer(self) -> Committer | None:
-        """What commits to broker and backend together; None before ``open``, or when they are two stores."""
-        return self.wiring.committer
-
-    @property
-    def encoders(self) -> TaskPayloadEncoderRegistry:
-        """The encoders in use now."""
-        return self.wiring.encoders
-
-    @property
-    def namespace(self) -> str:
-        """What keeps applications in one store apart."""
-        return self.wiring.namespace
-
-    @property
-    def adjustment_counts(self) -> Mapping[str, int]:
-        """How often each option was adjusted to what the adapters can do."""
-        return dict(self._planner.adjusted)
+    # Operate.
 
     @property
     def dead_letters(self) -> DeadLetters:
         """The messages that were put aside: list, show, replay, purge."""
         return DeadLetters(self)
-
-    def _point_at(self, wiring: Wiring) -> None:
-        self._home = Home(wiring, self._publish_timeout)
-        self._planner = Planner(wiring, self._routing, self._strict)
-
-    @contextmanager
-    def pointed_at(self, wiring: Wiring) -> Iterator[None]:
-        """Everything through ``wiring`` inside, for every task and thread; nests. Open and close it inside."""
-        before = self._home, self._planner
-        self._point_at(wiring)
-        try:
-            yield
-        finally:
-            self._home, self._planner = before
 
     @property
     def control(self) -> Control:
@@ -177,57 +122,6 @@ class Stem:
         from stem_core.control import Control
 
         return Control(self)
-
-    # Open and close.
-
-    async def open(self) -> None:
-        """Connect, and make the running loop the home of the adapters. Does nothing when open.
-
-        :raises AdapterError: a store is out of reach.
-        """
-        await self._home.open()
-
-    async def close(self) -> None:
-        """Finish what is under way and release the adapters. Calling it again is fine."""
-        await self._home.close()
-
-    def close_sync(self) -> None:
-        """:meth:`close` from code without an event loop."""
-        self._home.close_sync()
-
-    async def __aenter__(self) -> Self:
-        self._stays.append(await self._home.open())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._stays.pop():
-            await self._home.close()
-
-    async def run(self, work: Callable[[Wiring], Awaitable[T]]) -> T:
-        """``work`` done with the open wiring, on the home loop.
-
-        :raises StemError: the Stem is closed, or its home loop does not run at the moment.
-        """
-        return await self._home.run(lambda residence: work(residence.wiring))
-
-    def run_sync(self, work: Callable[[Wiring], Awaitable[T]]) -> T:
-        """:meth:`run` from code without an event loop; not from the home loop's own thread."""
-        return self._home.run_sync(lambda residence: work(residence.wiring))
-
-    async def wiring_here(self) -> Wiring:
-        """An open wiring of the running loop: the Stem's own when this is its home, or it has none yet, else a
-        copy with adapters of its own, which the caller closes.
-        """
-        if not self._home.is_open:
-            await self._home.open()
-        residence = self._home.here()
-        if residence is not None:
-            return residence.wiring
-        wiring = self.wiring.copy()
-        await wiring.open()
-        return wiring
 
     # Tasks.
 

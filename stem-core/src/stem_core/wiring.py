@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from stem_core.plugins import Catalogue
 from stem_core.ports.backend import Backend
 from stem_core.ports.broker import Broker
 from stem_core.ports.committer import Committer
+from stem_core.ports.outbox import Outbox
 from stem_core.ports.signer import PayloadSigner
 
 __all__ = ["Wiring"]
@@ -37,42 +39,39 @@ class Wiring:
     namespace: str = "stem"
     catalogue: Catalogue = field(default_factory=Catalogue)
     max_payload: int = sealing.MAX_SEALED
-    outbox: Any = None
+    outbox: Outbox | None = None
     clock: Clock = field(default_factory=SystemClock)
     make_broker: Callable[[], Broker] | None = None
     make_backend: Callable[[], Backend] | None = None
+    make_outbox: Callable[[], Outbox] | None = None
     committer: Committer | None = field(default=None, init=False)
     """Set by :meth:`open` when broker and backend are in one store."""
     is_open: bool = field(default=False, init=False)
 
     async def open(self) -> None:
-        """Connect both adapters; does nothing when they are.
+        """Connect the adapters; does nothing when they are.
 
-        :raises AdapterError: one is out of reach; neither is left open.
+        :raises AdapterError: one is out of reach; none is left open.
         """
         if self.is_open:
             return
-        await self.broker.open()
-        try:
-            if self.backend is not None:
-                await self.backend.open()
-                self.committer = self.broker.join(self.backend)
-        except BaseException:
-            await self.broker.close()
-            raise
+        async with AsyncExitStack() as opened:
+            for adapter in self._adapters():
+                await adapter.open()
+                opened.push_async_callback(adapter.close)
+            self.committer = self.broker.join(self.backend) if self.backend is not None else None
+            opened.pop_all()
         self.is_open = True
 
     async def close(self) -> None:
-        """Release both adapters."""
+        """Release the adapters."""
         if not self.is_open:
             return
         self.is_open = False
         self.committer = None
-        try:
-            await self.broker.close()
-        finally:
-            if self.backend is not None:
-                await self.backend.close()
+        async with AsyncExitStack() as closing:
+            for adapter in self._adapters():
+                closing.push_async_callback(adapter.close)
 
     def copy(self) -> Wiring:
         """The same wiring, not open, with adapters of its own."""
@@ -80,7 +79,11 @@ class Wiring:
             self,
             broker=self.make_broker() if self.make_broker else self.broker,
             backend=self.make_backend() if self.make_backend else self.backend,
+            outbox=self.make_outbox() if self.make_outbox else self.outbox,
         )
+
+    def _adapters(self) -> list[Broker | Backend | Outbox]:
+        return [each for each in (self.broker, self.backend, self.outbox) if each is not None]
 
     def seal(self, envelope: Envelope) -> bytes:
         """The sealed bytes of ``envelope``, signed when there is a signer.
