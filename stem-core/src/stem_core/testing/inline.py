@@ -1,0 +1,165 @@
+""":func:`run_inline`: an application's tasks run in the test's own loop, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Self
+
+from stem_core.builtin.memory.backend import MemoryBackend
+from stem_core.builtin.memory.broker import MemoryBroker
+from stem_core.builtin.plugin import MEMORY_BACKEND, MEMORY_BROKER
+from stem_core.clock import ManualClock, SystemClock, instant, seconds
+from stem_core.envelope import Delivery, Message, Settlement
+from stem_core.ports.backend import Backend
+from stem_core.ports.broker import QueueStats
+from stem_core.ports.committer import Committer
+from stem_core.ports.specs import AdapterOptions
+from stem_core.producer import Stem
+from stem_core.worker import Worker
+
+__all__ = ["Inline", "run_inline"]
+
+
+class Inline:
+    """A Stem whose tasks run here while this is entered. Made by :func:`run_inline`."""
+
+    def __init__(self, stem: Stem, start: datetime | None, worker: Mapping[str, Any]) -> None:
+        self.stem = stem
+        #: The clock of broker, backend and worker. ``asyncio.sleep`` in a handler is real, and not on it.
+        self.clock = ManualClock(SystemClock().time() if start is None else instant(start).timestamp())
+        options = AdapterOptions(namespace=stem.namespace, clock=self.clock)
+        self._broker = EveryQueue("memory://", options, MEMORY_BROKER.capabilities)
+        self._backend = MemoryBackend("memory://", options, MEMORY_BACKEND.capabilities)
+        self._worker_arguments = worker
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        wiring = replace(
+            self.stem.wiring,
+            broker=self._broker,
+            backend=self._backend,
+            clock=self.clock,
+            make_broker=None,
+            make_backend=None,
+        )
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self.stem.pointed_at(wiring))
+            await self.stem.open()
+            stack.push_async_callback(self.stem.close)
+            worker = Worker(self.stem, clock=self.clock, **self._worker_arguments)
+            await stack.enter_async_context(worker)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    @property
+    def now(self) -> datetime:
+        """The virtual time."""
+        return instant(self.clock.time())
+
+    async def settle(self) -> None:
+        """Wait until nothing is ready and nothing runs; what is scheduled stays where it is."""
+        self._broker.settled.clear()
+        while any(each.ready or each.leased for each in await self._counts()):
+            await self._broker.settled.wait()
+            self._broker.settled.clear()
+
+    async def advance(self, duration: float | timedelta) -> None:
+        """Let time pass: everything that becomes due meanwhile runs, at its time and in its order."""
+        end = self.clock.time() + seconds(duration)
+        await self.settle()
+        while (due := self._broker.next_due()) is not None and due <= end:
+            self.clock.advance(max(0.0, due - self.clock.time()))
+            await self.settle()
+        self.clock.advance(max(0.0, end - self.clock.time()))
+        await self.settle()
+
+    async def run_all(self, *, jumps: int = 1000) -> None:
+        """Let time pass until nothing is left to do, retries and delays included.
+
+        :param jumps: how often to move on to what is due next, at most.
+        :raises AssertionError: there is always something left: a task that schedules itself, perhaps.
+        """
+        await self.settle()
+        for _ in range(jumps):
+            due = self._broker.next_due()
+            if due is None:
+                return
+            self.clock.advance(max(0.0, due - self.clock.time()))
+            await self.settle()
+        raise AssertionError(f"after {jumps} jumps through time something is still scheduled; use advance()")
+
+    async def _counts(self) -> list[QueueStats]:
+        return [await self._broker.stats(name) for name in self._broker.names]
+
+
+def run_inline(stem: Stem, *, start: datetime | None = None, **worker: Any) -> Inline:
+    """Run the tasks of ``stem`` in this loop, on a memory broker and a clock that only the test moves::
+
+        async with run_inline(stem) as inline:
+            handle = await remind.with_options(countdown=3600).enqueue("ops")
+            await inline.advance(3600)
+            assert await handle.result(timeout=5) == "reminded"
+
+    :param start: the virtual time to begin with; now, unless given.
+    :param worker: arguments of :class:`~stem_core.worker.Worker`; every queue is consumed in any case.
+    """
+    return Inline(stem, start, worker)
+
+
+class EveryQueue(MemoryBroker):
+    """A memory broker that hands out from every queue there is, whichever ones are asked for."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        #: Every queue that something was published to.
+        self.names: set[str] = set()
+        #: Set whenever messages were settled.
+        self.settled = asyncio.Event()
+        self._new = asyncio.Event()
+
+    async def settle(self, settlements: Sequence[Settlement]) -> Sequence[bool]:
+        answer = await super().settle(settlements)
+        self.settled.set()
+        return answer
+
+    async def publish(self, messages: Sequence[Message]) -> Sequence[bool]:
+        new = {each.queue for each in messages} - self.names
+        self.names |= new
+        answer = await super().publish(messages)
+        if new:
+            self._new.set()
+        return answer
+
+    def join(self, backend: Backend) -> Committer | None:
+        """None: a committer would publish past :meth:`publish`."""
+        return None
+
+    async def receive(
+        self, queues: Sequence[str], *, limit: int, lease: float, wait: float
+    ) -> Sequence[Delivery]:
+        names = sorted({*queues, *self.names})
+        self._new.clear()
+        receiving = asyncio.ensure_future(super().receive(names, limit=limit, lease=lease, wait=wait))
+        another = asyncio.ensure_future(self._new.wait())
+        try:
+            await asyncio.wait((receiving, another), return_when=asyncio.FIRST_COMPLETED)
+            # With a new queue there is something to ask for again; the worker does so at once.
+            return receiving.result() if receiving.done() else ()
+        finally:
+            another.cancel()
+            receiving.cancel()
+
+    def next_due(self) -> float | None:
+        """When the next scheduled message is due; None when there is none."""
+        with self._store.lock:
+            return self._store.queues.next_event(sorted(self.names))
