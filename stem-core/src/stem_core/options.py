@@ -241,7 +241,7 @@ def check_id(value: str) -> str:
     return value
 
 
-def check_name(value: str, what: str) -> str:
+def check_name(value: Any, what: str) -> str:
     """``value`` if it can name a queue, task or namespace: 1 to 128 printable characters.
 
     :raises ValueError: it cannot.
