@@ -200,7 +200,7 @@ async def test_a_task_declared_within_the_grace_is_run() -> None:
     async with stem:
         await publish(stem, envelope_of("tomorrow"))
         async with Worker(stem, clock=clock, wait=0.01) as worker:
-            while not worker.stats.given_back:  # noqa: ASYNC110 - no event tells
+            while not worker.stats.given_back:
                 await asyncio.sleep(0.001)
 
             @stem.task(name="tomorrow")

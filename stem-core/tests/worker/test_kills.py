@@ -128,7 +128,7 @@ async def stopped_under_load(workers: Workers, signals: int, seed: int) -> None:
         calls = [(slow if n % 2 else work_in_thread).call(n) for n in range(400)]
         ids = [handle.id for handle in await stem.enqueue_many(calls)]
         process = workers.start(concurrency=20, threads=2, drain_timeout=5, lease=30)
-        while (await stem.broker.stats("default")).leased == 0:  # noqa: ASYNC110 - no event tells
+        while (await stem.broker.stats("default")).leased == 0:
             await asyncio.sleep(0.01)
         await asyncio.sleep(chance.uniform(0.0, 0.3))
         asked = time.monotonic()

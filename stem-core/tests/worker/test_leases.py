@@ -140,11 +140,11 @@ async def test_a_lost_lease_cancels_the_task_and_records_nothing(how: str) -> No
 
     async with stem, Worker(stem, lease=0.6) as worker:
         handle = await long.enqueue()
-        while worker.stats.running == 0:  # noqa: ASYNC110 - no event tells
+        while worker.stats.running == 0:
             await asyncio.sleep(0.005)
         setattr(broker, how, True)
         await asyncio.wait_for(cancelled.wait(), 10)
-        while worker.stats.running:  # noqa: ASYNC110 - no event tells
+        while worker.stats.running:
             await asyncio.sleep(0.005)
         assert worker.stats.leases_lost == 1
         status = await handle.status()
@@ -167,7 +167,7 @@ async def test_a_thread_whose_lease_is_lost_is_told(caplog: pytest.LogCaptureFix
 
     async with stem, Worker(stem, lease=0.6) as worker:
         await long.enqueue()
-        while worker.stats.running == 0:  # noqa: ASYNC110 - no event tells
+        while worker.stats.running == 0:
             await asyncio.sleep(0.005)
         broker.losing = True
         assert await asyncio.to_thread(ended.wait, 10)
@@ -188,7 +188,7 @@ async def test_heartbeat_and_extend_lease_tell_of_a_lost_lease() -> None:
 
     async with stem, Worker(stem):
         await careful.enqueue()
-        while not seen:  # noqa: ASYNC110 - no event tells
+        while not seen:
             await asyncio.sleep(0.005)
     assert "another worker may run it" in seen[0]
 
@@ -210,7 +210,7 @@ async def test_a_task_s_own_lease_is_set_at_receipt_and_never_shortened_later() 
 
     async with stem, Worker(stem, lease=30) as worker:
         handle = await short.enqueue()
-        while len(broker.extended) < 3:  # noqa: ASYNC110 - no event tells
+        while len(broker.extended) < 3:
             await asyncio.sleep(0.01)
         gate.set()
         assert await handle.result(timeout=5) == "done"

@@ -229,7 +229,7 @@ async def test_a_long_run_is_recorded_as_running() -> None:
 
     async with stem, Worker(stem) as worker:
         handle = await long.enqueue()
-        while (status := await handle.status()) is None or status.state is TaskState.QUEUED:  # noqa: ASYNC110
+        while (status := await handle.status()) is None or status.state is TaskState.QUEUED:
             await asyncio.sleep(0.005)
         assert status.state is TaskState.RUNNING
         assert worker.stats.running == 1

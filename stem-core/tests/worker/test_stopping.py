@@ -33,10 +33,10 @@ async def test_running_tasks_end_and_claimed_ones_go_back() -> None:
         worker = Worker(stem, concurrency=2, prefetch=2)
         working = asyncio.ensure_future(worker.run())
         await asyncio.wait_for(running.wait(), 5)
-        while worker.stats.held < 4:  # noqa: ASYNC110 - no event tells
+        while worker.stats.held < 4:
             await asyncio.sleep(0.005)
         worker.stop()
-        while worker.stats.given_back < 2:  # noqa: ASYNC110 - no event tells
+        while worker.stats.given_back < 2:
             await asyncio.sleep(0.005)
         assert not working.done()
         gate.set()
@@ -155,16 +155,16 @@ async def test_a_broker_out_of_reach_at_start_and_in_the_middle(caplog: pytest.L
     worker = Worker(stem, wait=0.05)
     with caplog.at_level(logging.WARNING, logger="stem.worker"):
         working = asyncio.ensure_future(worker.run())
-        while broker.asked < 2:  # noqa: ASYNC110 - no event tells
+        while broker.asked < 2:
             await asyncio.sleep(0.005)
         assert not worker.healthy()
         broker.down = False
-        while not worker.started:  # noqa: ASYNC110 - no event tells
+        while not worker.started:
             await asyncio.sleep(0.005)
         assert await (await add.enqueue(1, 1)).result(timeout=5) == 2
         broker.down = True
         asked = broker.asked
-        while broker.asked < asked + 3:  # noqa: ASYNC110 - no event tells
+        while broker.asked < asked + 3:
             await asyncio.sleep(0.005)
         broker.down = False
         assert await (await add.enqueue(2, 2)).result(timeout=20) == 4
@@ -184,7 +184,7 @@ async def test_a_receive_that_never_returns_is_not_healthy() -> None:
     async with stem, Worker(stem, wait=0.05) as worker:
         assert worker.healthy()
         broker.hanging = True
-        while worker.healthy():  # noqa: ASYNC110 - a condition of time
+        while worker.healthy():
             await asyncio.sleep(0.05)
 
 
@@ -198,7 +198,7 @@ async def test_a_worker_that_is_full_is_healthy() -> None:
 
     async with stem, Worker(stem, concurrency=1, wait=0.05) as worker:
         handle = await held.enqueue()
-        while worker.stats.running == 0:  # noqa: ASYNC110 - no event tells
+        while worker.stats.running == 0:
             await asyncio.sleep(0.005)
         await asyncio.sleep(0.5)  # ten waits, in which there is no slot to receive for
         assert worker.healthy()

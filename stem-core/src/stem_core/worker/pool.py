@@ -14,13 +14,17 @@ from typing import Final
 
 from stem_core.worker import outcome
 from stem_core.worker.finishing import Finisher
-from stem_core.worker.outcome import Finish
+from stem_core.worker.outcome import Finish, Succeeded
 from stem_core.worker.run import Run, Stop
 from stem_core.worker.story import Story
 
 __all__ = ["SUSPECT_FROM", "Pool"]
 
 SUSPECT_FROM: Final = 3
+#: Runs shorter than this on average (seconds) are worth claiming ahead for: the next is there when one ends.
+_QUICK: Final = 0.05
+#: How much of the average one more run is.
+_WEIGHT: Final = 0.05
 
 
 class Pool:
@@ -32,10 +36,12 @@ class Pool:
         finisher: Finisher,
         *,
         concurrency: int,
-        prefetch: int,
+        prefetch: int | None,
         ended: Callable[[Run, Finish | None], None],
     ) -> None:
-        """:param ended: called with each run and what is to be stored of it."""
+        """:param prefetch: how many to claim ahead; None: as many as run at once while runs are quick.
+        :param ended: called with each run and what is to be stored of it.
+        """
         self._story = story
         self._finisher = finisher
         self._concurrency = concurrency
@@ -45,7 +51,8 @@ class Pool:
         self._running: set[Run] = set()
         self._changed = asyncio.Event()
         self._closed = False
-        self._limit = concurrency + prefetch
+        self._average = 1.0
+        self._limit = 2 * concurrency if prefetch is None else concurrency + prefetch
         #: What may be claimed at once; 1 after a suspect was met, and doubled by every innocent batch.
         self._claim = self._limit
 
@@ -62,7 +69,9 @@ class Pool:
     @property
     def room(self) -> int:
         """How many more may be claimed now."""
-        return min(self._limit - len(self._running) - len(self._waiting), self._claim)
+        slow = self._prefetch is None and self._average > _QUICK
+        limit = self._concurrency if slow else self._limit
+        return min(limit - len(self._running) - len(self._waiting), self._claim)
 
     async def wait_for_room(self, most_unstored: int) -> int:
         """Wait until something may be claimed; how much."""
@@ -134,6 +143,8 @@ class Pool:
         finally:
             run.ended = True
             self._running.discard(run)
+            if finish is not None and isinstance(finish.end, Succeeded):
+                self._average += (finish.end.seconds - self._average) * _WEIGHT
             self._ended(run, finish)
             if self._waiting and not self._closed:
                 self._launch(self._waiting.popleft())

@@ -19,7 +19,7 @@ class WorkerSettings:
     threads: int = 8
     processes: int = 2
     lease: float = 30.0
-    prefetch: int = 0
+    prefetch: int | None = None
     max_deliveries: int = 5
     drain_timeout: float = 25.0
     unknown_task_grace: float = 60.0
@@ -41,7 +41,7 @@ class WorkerSettings:
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}={getattr(self, name)} is not a duration longer than 0 seconds")
         for name in ("prefetch", "drain_timeout", "unknown_task_grace", "linger"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} is negative")
         for name in ("max_tasks", "max_memory", "max_tasks_per_child"):
             value = getattr(self, name)
