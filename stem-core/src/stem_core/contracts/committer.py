@@ -118,9 +118,8 @@ class CommitterContract:
     def budget(self) -> Profile:
         return choose(self.profile)
 
-    @pytest.fixture
-    def lab(self, url: str, backend_url: str) -> Iterator[CommitLab]:
-        """A lab for one test."""
+    def make_lab(self, url: str, backend_url: str) -> CommitLab:
+        """A lab in a namespace of its own; close its driver."""
         time = self.time()
         pace = Pace(
             exact=time.exact,
@@ -130,8 +129,14 @@ class CommitterContract:
             skew=self.skew,
             prompt=self.prompt,
         )
-        with Driver(time) as driver:
-            yield CommitLab(driver, self.broker, self.backend, url, backend_url, pace)
+        return CommitLab(Driver(time), self.broker, self.backend, url, backend_url, pace)
+
+    @pytest.fixture
+    def lab(self, url: str, backend_url: str) -> Iterator[CommitLab]:
+        """A lab for one test."""
+        lab = self.make_lab(url, backend_url)
+        with lab.driver:
+            yield lab
 
     def needs_groups(self) -> None:
         if not self.backend.capabilities.groups:

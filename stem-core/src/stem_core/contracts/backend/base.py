@@ -12,6 +12,7 @@ from stem_core.contracts.backend.lab import BackendLab
 from stem_core.contracts.concurrently import together
 from stem_core.contracts.driver import Driver
 from stem_core.contracts.laws import broken
+from stem_core.contracts.outage import Outage
 from stem_core.contracts.pace import Pace
 from stem_core.contracts.profile import Profile, choose
 from stem_core.contracts.time import ManualTime, RealTime, Time
@@ -39,6 +40,11 @@ class BackendBase:
     def url(self) -> str:
         """The URL of a store of its own. Override it."""
         raise NotImplementedError(f"{type(self).__name__} must override the fixture 'url'")
+
+    @pytest.fixture
+    def outage(self) -> Outage | None:
+        """A function giving a context manager in which the store cannot be reached; None where none can be lost."""
+        return None
 
     def time(self) -> Time:
         """The time one lab lives by; override it when your store's clock can be moved."""

@@ -11,6 +11,7 @@ from stem_core.contracts.backend.base import BackendBase
 from stem_core.contracts.backend.lab import BackendLab
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import LawBroken, broken, check
+from stem_core.contracts.outage import Outage, recovers
 from stem_core.errors import StemError
 from stem_core.ports.backend import Backend
 from stem_core.status import PUBLISH_FAILED, StatusUpdate, TaskState, TaskStatus
@@ -116,6 +117,22 @@ class WaitingLaws(BackendBase):
         desk.wait("never", 0.4)
         used = time.thread_time() - start
         check(used < 0.2, 22, f"a wait of 0.4 s used {used:.2f} s of the processor")
+
+    def test_law_15_a_lost_connection_is_an_error_and_ends(
+        self, lab: BackendLab, outage: Outage | None
+    ) -> None:
+        if outage is None:
+            pytest.skip("not given: outage")
+        desk = lab.desk()
+        backend = desk.backend
+        desk.record(StatusUpdate(id="before", state=TaskState.SUCCEEDED))
+        calls = {
+            "record": lambda: backend.record([StatusUpdate(id=unique("s"), state=TaskState.QUEUED)]),
+            "fetch": lambda: backend.fetch(["before"]),
+            "wait": lambda: backend.wait("before", 5.0),
+        }
+        recovers(lab.driver, outage, calls, self.prompt + 10.0)
+        check(desk.one("before") is not None, 15, "after an outage")
 
     def test_law_16_close_is_idempotent_and_final(self, lab: BackendLab) -> None:
         desk, other = lab.desk(), lab.desk()

@@ -39,6 +39,8 @@ class BrokerContract(
     - ``skew``: seconds by which the store's clock may differ from this machine's (0).
     - ``prompt``: seconds within which a waiting call must wake up (10; only a broken adapter needs them).
 
+    - fixture ``outage``: a function that gives a context manager in which the store cannot be reached (law 15).
+
     A known deviation is an overridden test that calls ``pytest.xfail("reason")`` under ``xfail_strict``.
     """
 

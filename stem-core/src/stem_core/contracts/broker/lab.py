@@ -108,9 +108,15 @@ class Client:
     def drain(self, queues: Sequence[str] | str, *, lease: float = LONG, limit: int = 100) -> list[Delivery]:
         """Receive until there is nothing more; partial batches are legal."""
         found: list[Delivery] = []
+        seen: set[tuple[str, str]] = set()
         while batch := self.receive(queues, limit=limit, lease=lease):
             check(len(batch) <= limit, 14, f"receive(limit={limit}) gave {len(batch)}")
             found += batch
+            keys = [(each.message.queue, each.message.id) for each in batch]
+            again = [key for place, key in enumerate(keys) if key in seen or key in keys[:place]]
+            check(not again or lease < LONG, 4, f"{again} came again while leased for {lease} s")
+            seen.update(keys)
+            check(len(found) <= 100_000, 4, "receive does not end")
         return found
 
     def nothing(self, queues: Sequence[str] | str, law: int, why: str) -> None:

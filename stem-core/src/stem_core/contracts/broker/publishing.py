@@ -13,7 +13,7 @@ from stem_core.contracts.broker.lab import BrokerLab, Client
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import check
 from stem_core.contracts.punctual import punctual
-from stem_core.envelope import Ack, DeadLetter, Delivery, Retry
+from stem_core.envelope import Ack, DeadLetter, Delivery, Release, Retry
 from stem_core.errors import PayloadTooLarge
 
 __all__ = ["PublishingLaws"]
@@ -44,21 +44,30 @@ names = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_si
 class PublishingLaws(BrokerBase):
     @punctual
     def test_law_01_published_is_delivered_until_it_is_settled(self, lab: BrokerLab) -> None:
-        client = lab.client()
-        sent = lab.messages(5)
-        check(client.publish(*sent) == [True] * 5, 1, "a new message was answered False")
-        found: list[Delivery] = []
-        for hand_out in (1, 2, 3):  # two workers die with it
-            found = client.drain(lab.queue, lease=lab.pace.lease)
+        keeper, sent = lab.client(), lab.messages(5)
+        check(keeper.publish(*sent) == [True] * 5, 1, "a new message was answered False")
+        for hand_out in (1, 2):
+            worker = lab.client()
+            found = worker.drain(lab.queue, lease=lab.pace.lease)
             check(
                 _ids(found) == sorted(each.id for each in sent), 1, f"hand-out {hand_out} gave {_ids(found)}"
             )
-            if hand_out < 3:
-                lab.outlive(lab.pace.lease)
-        for delivery in found:
-            client.end(delivery)
+            lab.driver.run(worker.broker.close())  # it dies with what it has
+            lab.outlive(lab.pace.lease)
+        last = keeper.drain(lab.queue)
+        check(_ids(last) == sorted(each.id for each in sent), 1, f"hand-out 3 gave {_ids(last)}")
+        for delivery in last:
+            keeper.end(delivery)
         lab.outlive(lab.pace.lease)
-        client.nothing(lab.queue, 1, "everything was acked")
+        keeper.nothing(lab.queue, 1, "everything was acked")
+
+    def test_law_01_retry_and_release_keep_the_message(self, lab: BrokerLab) -> None:
+        client = lab.client()
+        client.publish(lab.message())
+        for action in (Retry(), Release(), Retry(lab.pace.lease), Release(lab.pace.lease)):
+            check(client.end(client.one(lab.queue), action), 5, "a live lease could not be settled")
+            lab.outlive(action.delay)
+        client.one(lab.queue)
 
     def test_law_01_publishing_nothing_is_fine(self, lab: BrokerLab) -> None:
         client = lab.client()

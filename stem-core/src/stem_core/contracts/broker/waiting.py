@@ -13,6 +13,7 @@ from stem_core.contracts.broker.base import BrokerBase
 from stem_core.contracts.broker.lab import BrokerLab
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import LawBroken, broken, check
+from stem_core.contracts.outage import Outage, recovers
 from stem_core.contracts.pace import LONG
 from stem_core.contracts.punctual import punctual
 from stem_core.envelope import Ack, DeadLetter, Delivery, Release, Retry, Settlement
@@ -189,6 +190,25 @@ class WaitingLaws(BrokerBase):
         check(
             answers == [[True], [True]], 14, f"beside a waiting receive extend and settle answered {answers}"
         )
+
+    def test_law_15_a_lost_connection_is_an_error_and_ends(
+        self, lab: BrokerLab, outage: Outage | None
+    ) -> None:
+        if outage is None:
+            pytest.skip("not given: outage")
+        client = lab.client()
+        client.publish(lab.message(id="before"))
+        broker, queue, receipt = client.broker, lab.queue, client.one(lab.queue).receipt
+        calls = {
+            "publish": lambda: broker.publish([lab.message(unique("q"))]),
+            "receive": lambda: broker.receive([unique("q")], limit=1, lease=LONG, wait=0.0),
+            "settle": lambda: broker.settle([Settlement(receipt, Ack())]),
+            "extend": lambda: broker.extend([receipt], LONG),
+            "stats": lambda: broker.stats(queue),
+        }
+        recovers(lab.driver, outage, calls, self.prompt + 10.0)
+        client.publish(lab.message(id="after"))
+        check(client.one(queue).message.id == "after", 15, "after an outage")
 
     def test_law_16_close_is_idempotent(self, lab: BrokerLab) -> None:
         client = lab.client()

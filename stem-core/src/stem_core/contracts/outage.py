@@ -1,0 +1,59 @@
+"""Law 15 for brokers and backends: what a lost connection is, and that it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from stem_core.contracts.driver import Driver
+from stem_core.contracts.laws import LawBroken, broken, check
+from stem_core.errors import StemError
+
+__all__ = ["Outage", "recovers"]
+
+#: Enter it: the store cannot be reached. Leave it: it can.
+Outage = Callable[[], AbstractContextManager[object]]
+Calls = Mapping[str, Callable[[], Coroutine[Any, Any, object]]]
+
+
+def recovers(driver: Driver, outage: Outage, calls: Calls, patience: float) -> None:
+    """Each call is a ``StemError`` during the outage, within ``patience`` seconds, and works again after it."""
+    for name, call in calls.items():
+        driver.run(_within(call(), patience, f"{name}, before the outage,"))
+    with outage():
+        for name, call in calls.items():
+            try:
+                driver.run(_within(call(), patience, name))
+            except LawBroken:
+                raise
+            except StemError:
+                continue
+            except Exception as error:
+                raise LawBroken(
+                    15, f"{name} without a connection raised {error!r}; it must be a StemError"
+                ) from error
+            broken(15, f"{name} answered without a connection")
+    for name, call in calls.items():
+        driver.run(_again(name, call, patience))
+
+
+async def _within(work: Coroutine[Any, Any, object], patience: float, name: str) -> None:
+    try:
+        await asyncio.wait_for(work, patience)
+    except TimeoutError:
+        broken(15, f"{name} hung for {patience} s")
+
+
+async def _again(name: str, call: Callable[[], Coroutine[Any, Any, object]], patience: float) -> None:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + patience
+    while True:
+        try:
+            await _within(call(), patience, name)
+        except StemError as error:
+            check(loop.time() < until, 15, f"{name} fails {patience} s after the connection is back: {error}")
+            await asyncio.sleep(0.02)
+        else:
+            return
