@@ -59,7 +59,7 @@ def eventually() -> Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
 
     async def wait(condition: Callable[[], Awaitable[object]], seconds: float = 10.0) -> None:
         async with asyncio.timeout(seconds):
-            while not await condition():  # noqa: ASYNC110 - a store's state has no event
+            while not await condition():
                 await asyncio.sleep(0.01)
 
     return wait
