@@ -255,7 +255,7 @@ async def test_law_14_receive_wakes_for_new_and_newly_due_work(store, clock):
     assert ids(await task) == ["a"]
     await store.broker.publish([message("b", delay=10)])
     task = await waiting()
-    while not clock._alarms:  # noqa: ASYNC110 (until the receiver sleeps on the clock)
+    while not clock._alarms:
         await asyncio.sleep(0.001)
     assert not task.done()
     clock.advance(10)

@@ -144,13 +144,24 @@ async def test_one_fault_is_its_callers_alone(pair):
     assert names == [("stem",)]
 
 
-async def test_many_calls_share_few_transactions(pair):
+async def test_what_waits_while_one_is_written_is_one_transaction(pair):
     broker, _ = pair
     commits = []
-    database = broker.session.database
-    database._writer._committed = commits.append
-    await asyncio.gather(*(broker.publish([message(f"{n}")]) for n in range(500)))
-    assert len(commits) <= 10
+    broker.session.database._writer._committed = commits.append
+    entered, go = threading.Event(), threading.Event()
+
+    def hold(_unit):
+        entered.set()
+        assert go.wait(30)
+
+    holding = asyncio.ensure_future(broker.session.write(hold))
+    await asyncio.to_thread(entered.wait, 30)
+    tasks = [asyncio.ensure_future(broker.publish([message(f"{n}")])) for n in range(500)]
+    await asyncio.sleep(0)
+    go.set()
+    await asyncio.gather(holding, *tasks)
+    assert len(commits) == 1 + 2  # 256 operations at most in one
+    assert (await broker.stats("q")).ready == 500
 
 
 async def test_a_cancelled_receive_gives_back_what_it_claimed(pair):
