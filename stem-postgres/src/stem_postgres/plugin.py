@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from stem_core.hookspecs import hookimpl
 from stem_core.ports.capabilities import BackendCapabilities, BrokerCapabilities
 from stem_core.ports.outbox import OutboxSpec
-from stem_core.ports.specs import AdapterOptions, BackendSpec, BrokerSpec
+from stem_core.ports.specs import AdapterOptions, BackendSpec, BrokerSpec, Finding
 
 if TYPE_CHECKING:
     from stem_postgres.backend import PostgresBackend
@@ -72,6 +72,12 @@ def _open_outbox(url: str, options: AdapterOptions) -> PostgresOutbox:
     return PostgresOutbox(url, options)
 
 
+async def _doctor(url: str, options: AdapterOptions) -> Sequence[Finding]:
+    from stem_postgres.doctor import report
+
+    return await report(url, options)
+
+
 POSTGRES_BROKER = BrokerSpec(
     name="postgres",
     schemes=_SCHEMES,
@@ -79,6 +85,7 @@ POSTGRES_BROKER = BrokerSpec(
     capabilities=_BROKER,
     summary="PostgreSQL 15 and later; enqueues inside your transaction",
     open=_open_broker,
+    doctor=_doctor,
 )
 
 POSTGRES_BACKEND = BackendSpec(
@@ -88,6 +95,7 @@ POSTGRES_BACKEND = BackendSpec(
     capabilities=_BACKEND,
     summary="PostgreSQL 15 and later; results, groups, state and limits in one schema",
     open=_open_backend,
+    doctor=_doctor,
 )
 
 POSTGRES_OUTBOX = OutboxSpec(

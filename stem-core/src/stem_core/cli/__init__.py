@@ -44,6 +44,7 @@ COMMANDS: Final = (
     Command("doctor", "Check this installation, and a broker and backend that it uses", "doctor"),
     Command("conformance", "Prove that an adapter keeps the laws of the contract", "conformance"),
     Command("migrate", "Bring the schema of a PostgreSQL database up to date", "migrate"),
+    Command("relay", "Publish what transactions wrote into an outbox", "relay"),
     Command("keys generate", "Make a signing key", "keys_generate"),
     Command("keys list", "List the signing keys of the environment, without their bytes", "keys_list"),
     Command("keys rotate", "Plan the replacement of the signing key", "keys_rotate"),

@@ -12,7 +12,7 @@ from stem_core.plugins import Catalogue, discover
 
 __all__ = ["add", "capability_rows", "run"]
 
-_KINDS = ("brokers", "backends", "encoders", "signers")
+_KINDS = ("brokers", "backends", "outboxes", "encoders", "signers")
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -58,6 +58,8 @@ class FakeStem(Stem):
     def __init__(self, stem: Stem | None = None) -> None:
         """:param stem: the Stem to stand in for, while this one is entered."""
         broker = MEMORY_BROKER.capabilities if stem is None else stem.broker.capabilities
+        if stem is not None and stem.wiring.outbox is not None:
+            broker = replace(broker, transactional_publish=True)
         backend = MEMORY_BACKEND.capabilities
         if stem is not None and stem.backend is not None:
             backend = stem.backend.capabilities

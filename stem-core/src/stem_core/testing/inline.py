@@ -17,7 +17,7 @@ from stem_core.clock import ManualClock, SystemClock, instant, seconds
 from stem_core.envelope import Delivery, Message, Settlement
 from stem_core.ports.backend import Backend
 from stem_core.ports.broker import QueueStats
-from stem_core.ports.committer import Committer
+from stem_core.ports.committer import Committer, Step
 from stem_core.ports.specs import AdapterOptions
 from stem_core.producer import Stem
 from stem_core.worker import Worker
@@ -33,7 +33,8 @@ class Inline:
         #: The clock of broker, backend and worker. ``asyncio.sleep`` in a handler is real, and not on it.
         self.clock = ManualClock(SystemClock().time() if start is None else instant(start).timestamp())
         options = AdapterOptions(namespace=stem.namespace, clock=self.clock)
-        self._broker = EveryQueue("memory://", options, MEMORY_BROKER.capabilities)
+        capabilities = replace(MEMORY_BROKER.capabilities, transactional_publish=True)
+        self._broker = EveryQueue("memory://", options, capabilities)
         self._backend = MemoryBackend("memory://", options, MEMORY_BACKEND.capabilities)
         self._worker_arguments = worker
         self._stack = AsyncExitStack()
@@ -46,6 +47,8 @@ class Inline:
             clock=self.clock,
             make_broker=None,
             make_backend=None,
+            outbox=None,
+            make_outbox=None,
         )
         async with AsyncExitStack() as stack:
             stack.enter_context(self.stem.pointed_at(wiring))
@@ -143,6 +146,11 @@ class EveryQueue(MemoryBroker):
     def join(self, backend: Backend) -> Committer | None:
         """None: a committer would publish past :meth:`publish`."""
         return None
+
+    async def commit_on(self, conn: Any, steps: Sequence[Step]) -> Sequence[bool]:
+        """Published at once: the caller's transaction is the caller's."""
+        await self.publish([message for step in steps for message in step.publishes])
+        return [True for _ in steps]
 
     async def receive(
         self, queues: Sequence[str], *, limit: int, lease: float, wait: float
