@@ -24,7 +24,6 @@ from stem_core.errors import (
     UnsupportedCapability,
 )
 from stem_core.handles import TaskHandle
-from stem_core.hookspecs import hookimpl
 from stem_core.options import (
     UNSET,
     Adjustment,
@@ -50,6 +49,7 @@ from stem_core.tasks import Task, TaskEnqueueBuilder
 if TYPE_CHECKING:
     from stem_core.app import StemApp
     from stem_core.canvas import Canvas, chain, chord, group
+    from stem_core.hookspecs import hookimpl
     from stem_core.worker import Worker
 
 __all__ = [
@@ -114,6 +114,7 @@ _LAZY: Final = {
     "chain": "stem_core.canvas",
     "chord": "stem_core.canvas",
     "group": "stem_core.canvas",
+    "hookimpl": "stem_core.hookspecs",
 }
 
 
