@@ -253,6 +253,9 @@ def _check_items(value: list[Any], binary: bool, depth: int) -> None:
     index = 0
     try:
         for index, item in enumerate(value):  # noqa: B007 (index names the place of a fault)
+            kind = type(item)
+            if (kind is int and _LOWEST <= item <= _HIGHEST) or (kind is str and item.isascii()):
+                continue
             _check(item, binary, depth + 1)
     except _Fault as fault:
         fault.path = f"[{index}]{fault.path}"
@@ -267,6 +270,9 @@ def _check_entries(value: dict[Any, Any], binary: bool, depth: int) -> None:
             raise _Fault(f"a mapping with a key that is a {_named(key)}, not text")
         if not key.isascii():
             _text(key)
+        kind = type(item)
+        if (kind is int and _LOWEST <= item <= _HIGHEST) or (kind is str and item.isascii()):
+            continue
         try:
             _check(item, binary, depth + 1)
         except _Fault as fault:
