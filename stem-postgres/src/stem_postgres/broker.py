@@ -116,6 +116,11 @@ class PostgresBroker:
         await self.database.close()
         self._arrivals.all()
 
+    @property
+    def listening(self) -> bool:
+        """Whether announcements arrive now; while not, idle receives look more often."""
+        return self._listener.live
+
     # publish
 
     async def publish(self, messages_given: Sequence[Message]) -> list[bool]:

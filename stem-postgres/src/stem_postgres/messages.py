@@ -68,15 +68,18 @@ def check(messages: Iterable[Message], capabilities: BrokerCapabilities) -> None
 
 
 def insert_messages(where: str = "") -> str:
-    """Insert what ``published`` columns say; an id whose memory ended is taken over. In publish order."""
-    return f"""insert into {{s}}.message as m (namespace, queue, id, priority, not_before, due, once, sealed)
-    select %(namespace)s, p.queue, p.id, p.priority, p.not_before,
+    """Insert what ``published`` columns say; an id whose memory ended is taken over.
+
+    ``seq`` is drawn in publish order, rows are locked in the order of ids, like every other batch's.
+    """
+    return f"""insert into {{s}}.message as m (seq, namespace, queue, id, priority, not_before, due, once, sealed)
+    select p.seq, %(namespace)s, p.queue, p.id, p.priority, p.not_before,
            greatest(p.not_before, statement_timestamp() + make_interval(secs => p.delay)), p.once, p.sealed
-    from unnest(%(m_queue)s, %(m_id)s, %(m_priority)s, %(m_not_before)s, %(m_delay)s, %(m_once)s, %(m_sealed)s,
-                %(m_step)s)
-         with ordinality as p (queue, id, priority, not_before, delay, once, sealed, step, place)
-    {where}
-    order by p.place
+    from (select nextval('{{s}}.message_seq_seq') as seq, p.*
+          from unnest(%(m_queue)s, %(m_id)s, %(m_priority)s, %(m_not_before)s, %(m_delay)s, %(m_once)s,
+                      %(m_sealed)s, %(m_step)s) as p (queue, id, priority, not_before, delay, once, sealed, step)
+          {where}) p
+    order by p.id, p.queue
     on conflict (namespace, id, queue) do update
     set seq = excluded.seq, priority = excluded.priority, state = 0, not_before = excluded.not_before,
         due = excluded.due, lease_until = null,

@@ -143,7 +143,10 @@ def _statement(settles: bool, gated: bool, records: bool, publishes: bool) -> st
             f"noted as ({statuses.upsert('u_', 'where u.step is null or u.step in (select step from done)')})"
         )
     if publishes:
-        inserted = messages.insert_messages("where p.step is null or p.step in (select step from done)")
+        chosen = "(p.step is null or p.step in (select step from done))"
+        if records:  # statuses are locked before messages everywhere; this makes the one wait for the other
+            chosen += " and (select count(*) from noted) >= 0"
+        inserted = messages.insert_messages(f"where {chosen}")
         parts.append(f"published as ({inserted})")
     return f"with {', '.join(parts)} select step from done"
 
