@@ -18,6 +18,7 @@ __all__ = [
     "GROUP_META",
     "IGNORED_META",
     "PARENT_META",
+    "REPLIES_META",
     "ROOT_META",
     "callback_of",
     "level_of",
@@ -30,6 +31,8 @@ GROUP_META: Final = "stem.group"
 #: A payload may be stored for what comes after the task; its handles answer None all the same.
 IGNORED_META: Final = "stem.ignoreResult"
 PARENT_META: Final = "stem.parentTaskId"
+#: Something is published at the task's end, whatever the end: only who has its message can do that.
+REPLIES_META: Final = "stem.replies"
 ROOT_META: Final = "stem.rootTaskId"
 _PRIORITIES: Final = 10
 
@@ -78,6 +81,8 @@ def queued_of(envelope: Envelope, *, generation: int = 0) -> StatusUpdate:
         meta[ROOT_META] = envelope.root or envelope.parent
     if envelope.group is not None:
         meta[GROUP_META] = envelope.group
+    if envelope.on_end:
+        meta[REPLIES_META] = True
     if envelope.ignore_result:
         meta[IGNORED_META] = True
     return StatusUpdate(

@@ -133,6 +133,14 @@ async def test_a_waiting_task_is_withdrawn_and_recorded(stem: Stem, ask: Any) ->
         assert await ask(handle, "revoke") is True
 
 
+async def test_a_task_that_owes_a_reply_is_left_to_a_worker(stem: Stem) -> None:
+    handle = await stem.enqueue("a", enqueue_options=TaskEnqueueOptions(reply_to="answers"))
+    assert await handle.revoke() is False
+    assert (await stem.broker.stats("default")).ready == 1
+    assert stem.backend is not None
+    assert await revocation.read(stem.backend, handle.id) is not None
+
+
 async def test_a_running_task_is_left_to_its_worker(stem: Stem, ask: Any) -> None:
     handle = await stem.enqueue("a")
     await stem.broker.receive(["default"], limit=1, lease=30, wait=0)

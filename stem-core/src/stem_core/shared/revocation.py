@@ -15,7 +15,7 @@ from stem_core.clock import instant
 from stem_core.errors import ConfigurationError, StemError, UnsupportedCapability
 from stem_core.ports.backend import Backend, GroupOutcome, Outcome
 from stem_core.ports.committer import Step
-from stem_core.publishing import GROUP_META
+from stem_core.publishing import GROUP_META, REPLIES_META
 from stem_core.shared.telling import command, tell
 from stem_core.status import StatusUpdate, TaskError, TaskState, TaskStatus
 from stem_core.wiring import Wiring
@@ -85,7 +85,9 @@ async def revoke(wiring: Wiring, id: str, *, terminate: bool = False) -> bool:
         return status.state is TaskState.CANCELLED
     at = await _write(backend, id, terminate)
     await tell(wiring, command("revoke"))
-    if not wiring.broker.capabilities.withdraw:
+    # A withdrawn message sends no reply, so one that owes a reply is left to the worker that meets it.
+    owes_reply = status is not None and status.meta.get(REPLIES_META)
+    if owes_reply or not wiring.broker.capabilities.withdraw:
         return False
     (withdrawn,) = await wiring.broker.withdraw([id])
     if not withdrawn:
