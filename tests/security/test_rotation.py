@@ -10,6 +10,7 @@ from typing import Any, Final
 import pytest
 
 from stem_codecs.aes_gcm import open_aes_gcm
+from stem_core.canvas import Canvas
 from stem_core.envelope import DeadLetter, Message, Settlement
 from stem_core.errors import ConfigurationError
 from stem_core.producer import Stem
@@ -169,3 +170,26 @@ async def test_a_worker_with_public_keys_only_retries_finishes_and_links() -> No
         await worker.broker.publish([Message(id="x", queue="default", sealed=b"STM\x01" + bytes(5))])
         await Worker(worker, wait=0.02).run(until_empty=True)
         assert len(seen) == 3
+
+
+async def test_a_worker_with_public_keys_only_runs_chains_groups_and_chords() -> None:
+    url = f"memory://verify-{next(_numbers)}"
+    producer = Stem(url, signer=ring.signer("ed25519"))
+    worker = Stem(url, signer=ED25519.open({"STEM_SIGNING_PUBLIC_KEYS": ring.public_entries("a")}))
+    for stem in (producer, worker):
+
+        @stem.task(name="double")
+        async def double(x: int) -> int:
+            return 2 * x
+
+        @stem.task(name="total")
+        async def total(values: list[int]) -> int:
+            return sum(values)
+
+    twice, sum_of = producer.tasks["double"], producer.tasks["total"]
+    async with producer, worker, Worker(worker, wait=0.02):
+        canvas = Canvas(producer)
+        chain = await canvas.chain([twice.s(1), twice.s(), twice.s()])
+        chord = await canvas.chord([twice.s(each) for each in range(5)], sum_of.s())
+        assert await chain.result(timeout=20) == 8
+        assert await chord.result(timeout=20) == 20

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
+import subprocess
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -198,3 +201,37 @@ async def test_a_store_out_of_reach_shows_no_password(url: str, caplog: pytest.L
         pytest.fail("the store cannot have been reached")
     texts += [record.getMessage() + (record.exc_text or "") for record in caplog.records]
     assert leaks("\n".join(texts)) == []
+
+
+COMMANDS: Final = {
+    "keys list": 0,
+    "keys list --json": 0,
+    "plugins": 0,
+    "plugins --json": 0,
+    "doctor": None,
+    "doctor --json": None,
+    "queues": None,
+    "dlq list": None,
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_show_no_key_and_no_password(command: str) -> None:
+    variables = {
+        **os.environ,
+        **ENVIRONMENT,
+        "STEM_BROKER_URL": f"redis://user:{PASSWORD}@127.0.0.1:1/0",
+        "STEM_BACKEND_URL": f"postgresql://user:{PASSWORD}@127.0.0.1:1/db",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "stem_core.cli", *command.split()],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    expected = COMMANDS[command]
+    assert expected is None or done.returncode == expected, done.stderr
+    assert len(done.stdout + done.stderr) > 20
+    assert leaks(done.stdout + done.stderr) == []
