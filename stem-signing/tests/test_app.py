@@ -61,9 +61,9 @@ def test_keys_that_are_set_and_not_used_are_an_error(algorithm: str) -> None:
 
 
 def test_a_signer_without_keys_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match="^STEM_SIGNING_KEYS: It is not set"):
+    with pytest.raises(ConfigurationError, match=r"^STEM_SIGNING_KEYS: It is not set"):
         Stem("memory://", signer="hmac-sha256")
-    with pytest.raises(ConfigurationError, match="^STEM_SIGNING_PUBLIC_KEYS: It is not set"):
+    with pytest.raises(ConfigurationError, match=r"^STEM_SIGNING_PUBLIC_KEYS: It is not set"):
         Stem("memory://", signer="ed25519")
 
 
