@@ -113,6 +113,7 @@ class Records:
         if row is None:
             row = Row(next(self._counter), status)
             self._log.append((row.place, status.id))
+            self._forget_expired()
         else:
             row.status = status
         self._rows.put(status.id, row, ttl, now)
@@ -120,8 +121,7 @@ class Records:
     def page(self, query: StatusQuery, now: float) -> StatusPage:
         """Newest first by first recording; the cursor is the place of the last one shown."""
         self._rows.expire(now)
-        if len(self._log) > 2 * len(self._rows) + 32:
-            self._log = [(place, id) for place, id in self._log if self._at(place, id) is not None]
+        self._forget_expired()
         end = (
             len(self._log) if query.cursor is None else bisect.bisect_left(self._log, (int(query.cursor), ""))
         )
@@ -136,6 +136,11 @@ class Records:
             items.append(status)
             last = place
         return StatusPage(tuple(items))
+
+    def _forget_expired(self) -> None:
+        """Drop from the log what has expired, once that is more than half of it."""
+        if len(self._log) > 2 * len(self._rows) + 32:
+            self._log = [(place, id) for place, id in self._log if self._at(place, id) is not None]
 
     def _at(self, place: int, id: str) -> TaskStatus | None:
         row = self._rows.peek(id)
