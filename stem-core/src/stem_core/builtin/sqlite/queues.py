@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -39,11 +40,12 @@ class Held(msgspec.Struct):
     """A message under a good receipt."""
 
     seq: int
+    token: int
     queue: int
     name: str
     level: int
     id: str
-    once: bool
+    once: int
     generation: int
     attempt: int
     deliveries: int
@@ -103,7 +105,7 @@ def _remembered(unit: Unit, ids: Sequence[str]) -> set[tuple[int, str]]:
     return {(queue, id) for queue, id in found}
 
 
-def forget(unit: Unit, gone: Sequence[tuple[int, int, str, bool]], once_ttl: float) -> None:
+def forget(unit: Unit, gone: Sequence[tuple[int, int, str, int]], once_ttl: float) -> None:
     """Messages (seq, queue, id, once) left for good; remember the ids that may be published again."""
     unit.execute(
         "DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?))",
@@ -130,25 +132,25 @@ def claim(unit: Unit, ns: int, names: Sequence[str], limit: int, lease: float) -
     numbers = {unit.queue(ns, name): name for name in names}
     for queue in numbers:
         _advance(unit, queue)
-    ends = _heads(unit, list(numbers), limit)
     token = secrets.randbits(62)
     until = unit.now + lease
     rows: list[tuple[Any, ...]] = []
-    for queue, (level, seq) in ends.items():
-        head = (queue, level, seq)
-        rows += unit.rows(
+    for queue, count in _shares(unit, list(numbers), limit).items():
+        mine = unit.rows(
             f"SELECT r.level, r.seq, r.generation, r.attempt, r.deliveries, r.queue, {MESSAGE} "  # noqa: S608
-            "FROM ready r JOIN messages m ON m.seq = r.seq "
-            "WHERE r.queue = ? AND (r.level, r.seq) <= (?, ?) ORDER BY r.level, r.seq",
-            head,
+            "FROM ready r JOIN messages m ON m.seq = r.seq WHERE r.queue = ? ORDER BY r.level, r.seq LIMIT ?",
+            (queue, count),
         )
-        unit.execute(
-            "INSERT INTO leased SELECT seq, queue, level, ?, ?, generation, attempt, deliveries + 1 "
-            "FROM ready WHERE queue = ? AND (level, seq) <= (?, ?)",
-            (token, until, *head),
-        )
-        unit.execute("DELETE FROM ready WHERE queue = ? AND (level, seq) <= (?, ?)", head)
-    if len(ends) > 1:
+        if mine:
+            head = (queue, *mine[-1][:2])
+            unit.execute(
+                "INSERT INTO leased SELECT seq, queue, level, ?, ?, generation, attempt, deliveries + 1 "
+                "FROM ready WHERE queue = ? AND (level, seq) <= (?, ?)",
+                (token, until, *head),
+            )
+            unit.execute("DELETE FROM ready WHERE queue = ? AND (level, seq) <= (?, ?)", head)
+            rows += mine
+    if len(numbers) > 1:
         rows = _in_turn(rows)
     lease_until = instant(until)
     return [
@@ -176,38 +178,36 @@ def _advance(unit: Unit, queue: int) -> None:
             unit.execute(f"DELETE {late}", (queue, unit.now))
 
 
-def _heads(unit: Unit, queues: Sequence[int], limit: int) -> dict[int, tuple[int, int]]:
-    """How far into each queue's order (level, seq) the next ``limit`` messages reach."""
+def _shares(unit: Unit, queues: Sequence[int], limit: int) -> dict[int, int]:
+    """How many of the next ``limit`` messages come from each queue."""
+    if len(queues) == 1:
+        return {queues[0]: limit}
     found = {
         queue: unit.rows(
-            "SELECT level, seq FROM ready WHERE queue = ? ORDER BY level, seq LIMIT ?", (queue, limit)
+            "SELECT level FROM ready WHERE queue = ? ORDER BY level, seq LIMIT ?", (queue, limit)
         )
         for queue in queues
     }
-    if len(found) == 1:
-        return {queue: rows[-1] for queue, rows in found.items() if rows}
-    turns = [(level, turn, place, queue, seq) for place, queue, level, turn, seq in _turns(found)]
-    return {queue: (level, seq) for level, _, _, queue, seq in sorted(turns)[:limit]}
+    return Counter(queue for *_, queue in sorted(_turns(found))[:limit])
 
 
-def _turns(found: dict[int, list[tuple[int, int]]]) -> Iterable[tuple[int, int, int, int, int]]:
-    """(place of the queue, queue, level, turn within that level, seq) of each row."""
+def _turns(found: dict[int, list[tuple[int]]]) -> Iterator[tuple[int, int, int, int]]:
+    """(level, turn within that level of its queue, place of the queue, queue) of each row."""
     for place, (queue, rows) in enumerate(found.items()):
-        level, turn = None, 0
-        for row in rows:
-            turn = turn + 1 if row[0] == level else 0
-            level = row[0]
-            yield place, queue, level, turn, row[1]
+        turns = Counter[int]()
+        for (level,) in rows:
+            yield level, turns[level], place, queue
+            turns[level] += 1
 
 
 def _in_turn(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Rows that begin (level, ...) and come queue by queue, by level and then one of each queue in turn."""
-    turns: dict[tuple[int, int], int] = {}
+    turns = Counter[tuple[int, int]]()
     keyed = []
     for place, row in enumerate(rows):
-        key = (row[5], row[0])
-        turns[key] = turn = turns.get(key, -1) + 1
-        keyed.append(((row[0], turn, place), row))
+        level, queue = row[0], row[5]
+        keyed.append(((level, turns[queue, level], place), row))
+        turns[queue, level] += 1
     return [row for _, row in sorted(keyed, key=lambda each: each[0])]
 
 
@@ -255,21 +255,7 @@ def held(unit: Unit, ns: int, receipts: Sequence[str]) -> dict[str, Held]:
         (listed(seq for seq, _ in parsed.values()), ns),
     )
     by_pair = {(row[0], row[1]): row for row in found}
-    return {
-        receipt: Held(
-            row[0],
-            row[2],
-            row[3],
-            row[4],
-            row[5],
-            bool(row[6]),
-            row[7],
-            row[8],
-            row[9],
-        )
-        for receipt, pair in parsed.items()
-        if (row := by_pair.get(pair)) is not None
-    }
+    return {receipt: Held(*row) for receipt, pair in parsed.items() if (row := by_pair.get(pair)) is not None}
 
 
 def _parsed(receipt: str) -> tuple[int, int] | None:
@@ -286,7 +272,7 @@ def settle(
     """Do each whose receipt is in ``good`` (from :func:`held`), once."""
     settled: list[bool] = []
     ended: list[int] = []
-    gone: list[tuple[int, int, str, bool]] = []
+    gone: list[tuple[int, int, str, int]] = []
     ready: list[Sequence[Any]] = []
     scheduled: list[Sequence[Any]] = []
     dead: list[Sequence[Any]] = []
@@ -396,7 +382,7 @@ def withdraw(unit: Unit, ns: int, ids: Sequence[str], once_ttl: float) -> list[b
         "WHERE m.id IN (SELECT value FROM json_each(?)) AND q.ns = ?",
         (listed(ids), ns),
     )
-    gone: list[tuple[int, int, str, bool]] = []
+    gone: list[tuple[int, int, str, int]] = []
     for queue in {row[1] for row in found}:
         _advance(unit, queue)
     for seq, queue, id, once, priority in found:

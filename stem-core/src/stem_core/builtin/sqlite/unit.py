@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -62,7 +63,7 @@ def insert(unit: Unit, into: str, width: int, rows: Sequence[Sequence[Any]], the
         while len(rows) - start >= size:
             one = f"({','.join('?' * width)})"
             sql = f"INSERT INTO {into} VALUES {','.join([one] * size)} {then}"  # noqa: S608 (our own words)
-            unit.execute(sql, [value for row in rows[start : start + size] for value in row])
+            unit.execute(sql, list(itertools.chain.from_iterable(rows[start : start + size])))
             start += size
 
 
