@@ -72,7 +72,7 @@ class Load:
         async with asyncio.timeout(timeout):
             while not self.confirmed <= self.seen:
                 await asyncio.sleep(0.02)
-            while (await self.broker.stats(QUEUE)) and not await self._empty():
+            while not await self._empty():
                 await asyncio.sleep(0.05)
         for task in self._consumers:
             task.cancel()

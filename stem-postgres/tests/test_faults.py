@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from stem_core.envelope import Ack, Message, Release, Retry, Settlement
+from stem_core.envelope import Ack, Action, Message, Release, Retry, Settlement
 from stem_core.errors import AdapterError, PublishError, StemError
 from stem_core.ports.committer import Step
 from stem_core.status import StatusUpdate, TaskState
@@ -153,7 +153,8 @@ async def test_eight_workers_on_the_same_rows_do_not_deadlock(module_url: str, u
                 assert all(await committer.commit(steps))
                 await broker.publish([Message(id=id, queue="q", sealed=b"", once=True) for id in chosen])
                 held = await broker.receive(["q"], limit=5, lease=30, wait=0)
-                actions = [chance.choice([Ack(), Retry(0.0), Release(0.0)]) for _ in held]
+                choices: list[Action] = [Ack(), Retry(0.0), Release(0.0)]
+                actions = [chance.choice(choices) for _ in held]
                 answers = await broker.settle(
                     [Settlement(each.receipt, action) for each, action in zip(held, actions, strict=True)]
                 )

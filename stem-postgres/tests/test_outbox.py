@@ -157,7 +157,6 @@ async def test_to_redis_with_relay_and_redis_killed_again_and_again(
                     await asyncio.sleep(0.05)
 
         async def break_things() -> None:
-            nonlocal relays
             for _ in range(max(3, transactions // 250)):
                 await asyncio.sleep(0.3)
                 relays[0].cancel()  # killed wherever it was

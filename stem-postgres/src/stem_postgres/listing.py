@@ -18,7 +18,7 @@ from stem_postgres.arrays import Texts
 from stem_postgres.connection import Database
 from stem_postgres.statuses import SELECTED, status_of
 
-__all__ = ["page"]
+__all__ = ["page", "statement"]
 
 _ATTENTION: Final = {TaskState.RETRYING, TaskState.FAILED, TaskState.CANCELLED}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,8 +27,17 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 async def page(database: Database, query: StatusQuery) -> StatusPage:
     """What matches, at most ``query.limit``."""
+    rows = await database.run(*statement(database.namespace, query))
+    items = tuple(status_of(row) for row in rows[: query.limit])
+    if len(rows) <= query.limit or not items:
+        return StatusPage(items)
+    return StatusPage(items, _cursor(items[-1].enqueued_at, rows[query.limit - 1][-1]))
+
+
+def statement(namespace: str, query: StatusQuery) -> tuple[str, dict[str, Any]]:
+    """The statement and its parameters: one row more than asked for, to know whether there is a next page."""
     conditions = ["namespace = %(namespace)s", "expires_at > statement_timestamp()"]
-    parameters: dict[str, Any] = {"namespace": database.namespace, "limit": query.limit + 1}
+    parameters: dict[str, Any] = {"namespace": namespace, "limit": query.limit + 1}
     if query.states:
         column = "attention" if _ATTENTION.issuperset(query.states) else "state"
         _choose(conditions, parameters, column, tuple(state.value for state in query.states))
@@ -47,15 +56,9 @@ async def page(database: Database, query: StatusQuery) -> StatusPage:
         parameters["at"] = at
         after = "(enqueued_at, seq) < (coalesce(%(at)s::timestamptz, '-infinity'), %(seq)s)"
         conditions.append(after)
-    rows = await database.run(
-        f"select {SELECTED}, seq from {{s}}.status where {' and '.join(conditions)}"
-        " order by enqueued_at desc, seq desc limit %(limit)s",
-        parameters,
-    )
-    items = tuple(status_of(row) for row in rows[: query.limit])
-    if len(rows) <= query.limit or not items:
-        return StatusPage(items)
-    return StatusPage(items, _cursor(items[-1].enqueued_at, rows[query.limit - 1][-1]))
+    text = f"""select {SELECTED}, seq from {{s}}.status where {" and ".join(conditions)}
+    order by enqueued_at desc, seq desc limit %(limit)s"""
+    return text, parameters
 
 
 def _choose(conditions: list[str], parameters: dict[str, Any], column: str, values: tuple[str, ...]) -> None:

@@ -85,7 +85,6 @@ create table {s}.status (
 );
 create index status_listed on {s}.status (namespace, enqueued_at, seq);
 create index status_by_name on {s}.status (namespace, name, enqueued_at, seq);
-create index status_by_queue on {s}.status (namespace, queue, enqueued_at, seq);
 create index status_attention on {s}.status (namespace, attention, enqueued_at, seq) where attention is not null;
 create index status_prune on {s}.status (prune_after) where prune_after is not null;
 
