@@ -94,7 +94,7 @@ class Coalescer:
             self._alarm.cancel()
             self._alarm = None
 
-    async def _submit(self, publish: Publish, loop: asyncio.AbstractEventLoop) -> None:
+    def _submit(self, publish: Publish, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         waiting = Waiting(publish, loop.create_future(), loop.time() + self.timeout)
         self._gathered.append(waiting)
         self._outstanding.append(waiting)
@@ -103,7 +103,7 @@ class Coalescer:
         if self._sender is None:
             # A task of its own: whoever is cancelled, the batch goes on.
             self._sender = loop.create_task(self._send_gathered())
-        await waiting.future
+        return waiting.future
 
     async def _send_gathered(self) -> None:
         try:

@@ -7,7 +7,7 @@ id of the chain travels with the bytes, so whoever has the encoders installed ca
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from stem_core.errors import ConfigurationError, DecodeError, EncodeError, StemError
@@ -20,6 +20,38 @@ __all__ = ["Chain", "TaskPayloadEncoderRegistry"]
 MAX_STEPS: Final = 8
 
 
+class _Step:
+    """One encoder of a chain, and what it may raise."""
+
+    __slots__ = ("_decode", "_encode", "bound", "id")
+
+    def __init__(self, encoder: PayloadEncoder) -> None:
+        self.id = encoder.id
+        #: Whether it is given the context.
+        self.bound = isinstance(encoder, ContextPayloadEncoder)
+        self._encode: Callable[..., object] = encoder.encode
+        self._decode: Callable[..., object] = encoder.decode
+
+    def encode(self, value: Any, context: EncodeContext | None) -> bytes:
+        try:
+            data = self._encode(value, context) if self.bound else self._encode(value)
+        except StemError:
+            raise
+        except Exception as error:
+            raise EncodeError(f"Encoder {self.id!r} failed: {type(error).__name__}: {error}") from error
+        if not isinstance(data, bytes):
+            raise EncodeError(f"Encoder {self.id!r} made {type(data).__name__} where bytes are needed.")
+        return data
+
+    def decode(self, data: bytes, context: EncodeContext | None) -> object:
+        try:
+            return self._decode(data, context) if self.bound else self._decode(data)
+        except StemError:
+            raise
+        except Exception as error:
+            raise DecodeError(f"Encoder {self.id!r} failed: {type(error).__name__}: {error}") from error
+
+
 class Chain:
     """A resolved chain. Each encoder runs exactly once in each direction."""
 
@@ -27,26 +59,26 @@ class Chain:
 
     def __init__(self, id: str, value: PayloadEncoder, rest: tuple[PayloadEncoder, ...]) -> None:
         self.id = id
-        self._value = value
-        self._rest = rest
+        self._value = _Step(value)
+        self._rest = tuple(_Step(each) for each in rest)
         #: Whether some encoder binds its bytes to a context; without it None will do for one.
-        self.wants_context = any(isinstance(each, ContextPayloadEncoder) for each in (value, *rest))
+        self.wants_context = any(each.bound for each in (self._value, *self._rest))
 
     def encode(self, value: Any, context: EncodeContext | None) -> bytes:
         """The bytes of ``value``.
 
         :raises EncodeError: an encoder cannot carry it.
         """
-        return self.encode_bytes(self.encode_value(value, context), context)
+        return self.encode_bytes(self._value.encode(value, context), context)
 
     def encode_value(self, value: Any, context: EncodeContext | None) -> bytes:
         """The value encoder's part of :meth:`encode`."""
-        return _encode(self._value, value, context)
+        return self._value.encode(value, context)
 
     def encode_bytes(self, data: bytes, context: EncodeContext | None) -> bytes:
         """The bytes encoders' part of :meth:`encode`."""
-        for encoder in self._rest:
-            data = _encode(encoder, data, context)
+        for step in self._rest:
+            data = step.encode(data, context)
         return data
 
     def decode(self, data: bytes, context: EncodeContext | None) -> object:
@@ -54,14 +86,12 @@ class Chain:
 
         :raises DecodeError: the bytes are not this chain's.
         """
-        for encoder in reversed(self._rest):
-            plain = _decode(encoder, data, context)
+        for step in reversed(self._rest):
+            plain = step.decode(data, context)
             if not isinstance(plain, bytes):
-                raise DecodeError(
-                    f"Bytes encoder {encoder.id!r} decoded to {type(plain).__name__}, not bytes."
-                )
+                raise DecodeError(f"Bytes encoder {step.id!r} decoded to {type(plain).__name__}, not bytes.")
             data = plain
-        return _decode(self._value, data, context)
+        return self._value.decode(data, context)
 
 
 class TaskPayloadEncoderRegistry:
@@ -200,31 +230,3 @@ class TaskPayloadEncoderRegistry:
         spec = (self._catalogue or Catalogue()).encoder(id)
         environment = os.environ if self._environment is None else self._environment
         return self._made.setdefault(id, spec.open(environment))
-
-
-def _encode(encoder: PayloadEncoder, value: Any, context: EncodeContext | None) -> bytes:
-    try:
-        if isinstance(encoder, ContextPayloadEncoder):
-            assert context is not None
-            data = encoder.encode(value, context)
-        else:
-            data = encoder.encode(value)
-    except StemError:
-        raise
-    except Exception as error:
-        raise EncodeError(f"Encoder {encoder.id!r} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(data, bytes):
-        raise EncodeError(f"Encoder {encoder.id!r} made {type(data).__name__} where bytes are needed.")
-    return data
-
-
-def _decode(encoder: PayloadEncoder, data: bytes, context: EncodeContext | None) -> object:
-    try:
-        if isinstance(encoder, ContextPayloadEncoder):
-            assert context is not None
-            return encoder.decode(data, context)
-        return encoder.decode(data)
-    except StemError:
-        raise
-    except Exception as error:
-        raise DecodeError(f"Encoder {encoder.id!r} failed: {type(error).__name__}: {error}") from error
