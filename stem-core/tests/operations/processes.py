@@ -94,6 +94,8 @@ class Running:
         except urllib.error.HTTPError as error:
             with error:
                 return Answer(error.code, error.read().decode())
+        except OSError as error:
+            raise AssertionError(f"{url + path}: {error}; the log:\n{self.log}") from error
 
     def answers(self, path: str, status: int) -> Answer:
         """Wait until ``path`` is answered with ``status``."""
