@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from stem_core.envelope import Message
 from stem_core.errors import AdapterError, PublishError, StemError
 from stem_core.options import TaskRetryPolicy
 from stem_core.retry import backoff
-from stem_core.sending import Publish, record_refused, send, unknown_fate
+from stem_core.sending import Publish, out_of_reach, record_refused, send, unknown_fate
 from stem_core.wiring import Wiring
 
 __all__ = ["MOST_AT_ONCE", "Coalescer"]
@@ -43,14 +44,18 @@ class Waiting:
 class Coalescer:
     """Publishes through one wiring, on its loop."""
 
-    def __init__(self, wiring: Wiring, timeout: float) -> None:
-        """:param timeout: seconds after which one try of a publish fails."""
-        self._wiring = wiring
+    def __init__(self, wiring: Wiring, timeout: float, open: Callable[[], Awaitable[None]]) -> None:
+        """:param timeout: seconds after which one try of a publish fails.
+        :param open: connects the wiring; called before the first publish, and after one that could not.
+        """
         self.timeout = timeout
+        self._wiring = wiring
+        self._open = open
         self._gathered: deque[Waiting] = deque()
         self._outstanding: deque[Waiting] = deque()  # in the order of their deadlines
         self._alarm: asyncio.TimerHandle | None = None
         self._sender: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def publish(self, publish: Publish) -> None:
         """Store one message, with the retries it asks for.
@@ -60,41 +65,66 @@ class Coalescer:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        policy = publish.retry or (_ONCE_MORE if publish.message.once else None)
-        tries = 0
-        while True:
-            try:
-                return await self._submit(publish, loop)
-            except StemError as error:
-                again = policy is not None and tries < _limit(policy) and _worth_another(error, publish)
-                late = publish.retry is None and loop.time() - started >= self.timeout
-                if not again or late or policy is None:
-                    if getattr(error, "outcome", "refused") == "refused":
-                        await record_refused(self._wiring, publish, error)
-                    raise
-            await asyncio.sleep(backoff(policy, tries, random.random()))
-            tries += 1
+        try:
+            await self._submit(publish, loop)
+        except StemError as error:
+            await self._try_again(publish, error, started)
 
     async def publish_many(self, publishes: list[Publish]) -> list[StemError | None]:
         """Store messages in as few round trips as may be, in order; None or its error for each."""
+        started = asyncio.get_running_loop().time()
         answers: list[StemError | None] = []
         for start in range(0, len(publishes), MOST_AT_ONCE):
-            batch = publishes[start : start + MOST_AT_ONCE]
-            answers += await self._send(batch)
-        for publish, error in zip(publishes, answers, strict=True):
-            if error is not None and getattr(error, "outcome", "refused") == "refused":
-                await record_refused(self._wiring, publish, error)
+            answers += await self._send(publishes[start : start + MOST_AT_ONCE])
+        failed = [(i, error) for i, error in enumerate(answers) if error is not None]
+        if failed:
+            again = (self._try_again(publishes[i], error, started) for i, error in failed)
+            for (i, _), answer in zip(
+                failed, await asyncio.gather(*again, return_exceptions=True), strict=True
+            ):
+                if answer is not None and not isinstance(answer, StemError):
+                    raise answer
+                answers[i] = answer
         return answers
 
+    async def ready(self) -> None:
+        """Connect, if that is still to be done.
+
+        :raises AdapterError: a store is out of reach.
+        """
+        if not self._wiring.is_open:
+            await self._open()
+
     async def close(self) -> None:
-        """Wait for what is gathered and in flight."""
+        """Wait for what is gathered and in flight; nothing more is taken."""
+        self._closed = True
         while self._sender is not None:
             await asyncio.wait({self._sender})
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
 
+    async def _try_again(self, publish: Publish, error: StemError, started: float) -> None:
+        """Repeat a publish that failed, as far as it may be; in the end raise what it failed with."""
+        loop = asyncio.get_running_loop()
+        policy = publish.retry or _ONCE_MORE
+        tries = 0
+        while tries < _limit(policy) and _worth_another(error, publish):
+            if publish.retry is None and loop.time() - started >= self.timeout:
+                break
+            await asyncio.sleep(backoff(policy, tries, random.random()))
+            tries += 1
+            try:
+                return await self._submit(publish, loop)
+            except StemError as another:
+                error = another
+        if getattr(error, "outcome", "refused") == "refused" and self._wiring.is_open:
+            await record_refused(self._wiring, publish, error)
+        raise error
+
     def _submit(self, publish: Publish, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        if self._closed:
+            raise StemError(f"Task {publish.envelope.id} was not published: this Stem was closed.")
         waiting = Waiting(publish, loop.create_future(), loop.time() + self.timeout)
         self._gathered.append(waiting)
         self._outstanding.append(waiting)
@@ -137,9 +167,16 @@ class Coalescer:
                 self._wiring.emit("stem_before_publish", envelope=each.envelope)
         try:
             async with asyncio.timeout(self.timeout):
+                await self.ready()
                 return await send(self._wiring, batch)
         except TimeoutError as error:
-            return [unknown_fate(each, error) for each in batch]
+            if self._wiring.is_open:
+                return [unknown_fate(each, error) for each in batch]
+            return [out_of_reach(each, error) for each in batch]
+        except AdapterError as error:
+            return [out_of_reach(each, error) for each in batch]
+        except StemError as error:
+            return [error] * len(batch)
 
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
         """Fail every publish whose deadline has come; ring again for the next one."""
@@ -150,7 +187,9 @@ class Coalescer:
             waiting = outstanding.popleft()
             if waiting.future.done():
                 continue
-            if waiting.in_flight:
+            if not self._wiring.is_open:
+                waiting.future.set_exception(out_of_reach(waiting.publish, TimeoutError()))
+            elif waiting.in_flight:
                 waiting.future.set_exception(unknown_fate(waiting.publish, TimeoutError()))
             else:
                 waiting.future.set_exception(_never_sent(waiting.publish.message, self.timeout))
@@ -165,10 +204,10 @@ def _limit(policy: TaskRetryPolicy) -> int:
 
 
 def _worth_another(error: StemError, publish: Publish) -> bool:
-    """Whether trying again can help: the store was out of reach, and repeating does no harm."""
-    if isinstance(error, PublishError):
-        return publish.message.once and (publish.retry is not None or error.outcome == "unknown")
-    return isinstance(error, AdapterError)
+    """Whether trying again can help and do no harm. Unasked, only what was sent to a store in reach is repeated."""
+    if not publish.message.once or not isinstance(error, PublishError):
+        return False
+    return publish.retry is not None or error.outcome == "unknown"
 
 
 def _never_sent(message: Message, timeout: float) -> PublishError:

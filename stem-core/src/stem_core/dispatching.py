@@ -59,6 +59,7 @@ async def _publish_unique(coalescer: Coalescer, backend: Backend, draft: Draft) 
     unique_for = draft.plan.asked.options.unique_for
     try:
         async with asyncio.timeout(coalescer.timeout):
+            await coalescer.ready()
             holder = await uniqueness.acquire(
                 backend, lock, id, kept if unique_for is None else seconds(unique_for)
             )

@@ -42,7 +42,7 @@ class Residence:
     ) -> None:
         self.loop = loop
         self.wiring = wiring
-        self.coalescer = Coalescer(wiring, publish_timeout)
+        self.coalescer = Coalescer(wiring, publish_timeout, self.open)
         self.thread = thread
         self.pid = os.getpid()
         self._opening = asyncio.Lock()
@@ -153,9 +153,10 @@ class Home:
         elif residence.loop.is_running():
             asyncio.run_coroutine_threadsafe(residence.close(), residence.loop).result()
 
-    async def run(self, work: Work[T]) -> T:
+    async def run(self, work: Work[T], *, connected: bool = True) -> T:
         """``work`` done at home, wherever the caller is.
 
+        :param connected: whether the adapters must be open before; work that opens them itself says False.
         :raises StemError: the producer was closed, or the home loop does not run at the moment.
         """
         residence = self.here()
@@ -163,8 +164,8 @@ class Home:
             return await work(residence)
         residence = self._settle()
         if residence.loop is asyncio.get_running_loop():
-            return await _at(residence, work)
-        wrapped = asyncio.wrap_future(_hop(residence, work))
+            return await _at(residence, work, connected)
+        wrapped = asyncio.wrap_future(_hop(residence, work, connected))
         try:
             while not (await asyncio.wait({wrapped}, timeout=_LOOK))[0]:
                 if not residence.loop.is_running():
@@ -174,7 +175,7 @@ class Home:
             raise
         return wrapped.result()
 
-    def run_sync(self, work: Work[T]) -> T:
+    def run_sync(self, work: Work[T], *, connected: bool = True) -> T:
         """:meth:`run` from code without an event loop.
 
         :raises StemError: as :meth:`run`, or this is the home loop's own thread.
@@ -185,7 +186,7 @@ class Home:
                 "A _sync call on the event loop's own thread would block the loop that it waits for; use the "
                 "async method with await, or call it in a thread (asyncio.to_thread)."
             )
-        future = _hop(residence, work)
+        future = _hop(residence, work, connected)
         try:
             while True:
                 try:
@@ -240,16 +241,16 @@ _NOT_RUNNING: Final = (
 )
 
 
-async def _at(residence: Residence, work: Work[T]) -> T:
-    if not residence.wiring.is_open:
+async def _at(residence: Residence, work: Work[T], connected: bool) -> T:
+    if connected and not residence.wiring.is_open:
         await residence.open()
     return await work(residence)
 
 
-def _hop(residence: Residence, work: Work[T]) -> Future[T]:
+def _hop(residence: Residence, work: Work[T], connected: bool) -> Future[T]:
     if not residence.loop.is_running():
         raise StemError(_NOT_RUNNING)
-    coroutine: Coroutine[Any, Any, T] = _at(residence, work)
+    coroutine: Coroutine[Any, Any, T] = _at(residence, work, connected)
     try:
         return asyncio.run_coroutine_threadsafe(coroutine, residence.loop)
     except RuntimeError:

@@ -212,7 +212,9 @@ class Stem(Connected):
         if residence is not None and not draft.plan.asked.unique:
             await residence.coalescer.publish(draft.publish)
             return self._handle(draft)
-        return self._handle(draft, await self._home.run(lambda residence: _publish(residence, draft)))
+        return self._handle(
+            draft, await self._home.run(lambda residence: _publish(residence, draft), connected=False)
+        )
 
     def enqueue_call_sync(self, call: Signature[R], *, strict: bool | None = None) -> TaskHandle[R]:
         """:meth:`enqueue_call` from code without an event loop."""
@@ -221,7 +223,9 @@ class Stem(Connected):
             self._home.run_sync(_opened)
             transactions.commit_on_sync(self.wiring, draft)
             return self._handle(draft)
-        return self._handle(draft, self._home.run_sync(lambda residence: _publish(residence, draft)))
+        return self._handle(
+            draft, self._home.run_sync(lambda residence: _publish(residence, draft), connected=False)
+        )
 
     async def enqueue_many(
         self, calls: Iterable[Signature[Any]], *, strict: bool | None = None
@@ -233,14 +237,14 @@ class Stem(Connected):
         :raises PublishError: one was not, or may not have been, stored; ``enqueue_many`` may have stored others.
         """
         drafts = self._drafts(calls, strict)
-        return await self._home.run(lambda residence: self._publish_many(residence, drafts))
+        return await self._home.run(lambda residence: self._publish_many(residence, drafts), connected=False)
 
     def enqueue_many_sync(
         self, calls: Iterable[Signature[Any]], *, strict: bool | None = None
     ) -> list[TaskHandle[Any]]:
         """:meth:`enqueue_many` from code without an event loop."""
         drafts = self._drafts(calls, strict)
-        return self._home.run_sync(lambda residence: self._publish_many(residence, drafts))
+        return self._home.run_sync(lambda residence: self._publish_many(residence, drafts), connected=False)
 
     def seal_call(
         self,

@@ -18,7 +18,7 @@ from stem_core.ports.committer import Step
 from stem_core.status import PUBLISH_FAILED, StatusUpdate, TaskError, TaskState
 from stem_core.wiring import Wiring
 
-__all__ = ["Publish", "record_refused", "send", "unknown_fate"]
+__all__ = ["Publish", "out_of_reach", "record_refused", "send", "unknown_fate"]
 
 _log = logging.getLogger("stem")
 
@@ -113,6 +113,17 @@ def unknown_fate(publish: Publish, error: BaseException) -> StemError:
         f"Task {publish.envelope.name!r} ({publish.envelope.id}) may or may not have been published: {why}. To be "
         "able to repeat a publish safely, give it a task_id or retry=True.",
         "unknown",
+    )
+    result.__cause__ = error
+    return result
+
+
+def out_of_reach(publish: Publish, error: BaseException) -> StemError:
+    """The error of a publish that was never sent: its store could not be reached."""
+    why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+    result = PublishError(
+        f"Task {publish.envelope.name!r} ({publish.envelope.id}) was not published, the store is out of reach: {why}",
+        "refused",
     )
     result.__cause__ = error
     return result

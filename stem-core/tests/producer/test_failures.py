@@ -126,6 +126,21 @@ async def test_retry_follows_the_retry_policy_when_it_has_none_of_its_own(lab: A
     assert len(here.broker.published) == 2
 
 
+async def test_many_are_retried_one_by_one_after_a_fault(lab: Any) -> None:
+    here = await lab()
+    here.broker.faults = [AdapterError("no route")]
+    retry = TaskEnqueueOptions(retry=True, publish_retry_policy=NOW)
+    calls = [Signature[Any](name="a", enqueue_options=retry) for _ in range(3)]
+    handles = await here.stem.enqueue_many(calls)
+    assert {message.id for batch in here.broker.published[1:] for message in batch} == {
+        each.id for each in handles
+    }
+    here.broker.faults = [AdapterError("no route")]
+    with pytest.raises(PublishError, match="no route"):
+        await here.stem.enqueue_many([*calls, Signature(name="a")])
+    assert (await here.stem.broker.stats("default")).ready == 6
+
+
 async def test_one_refused_message_does_not_fail_strangers(lab: Any) -> None:
     here = await lab()
     here.broker.gate = asyncio.Event()

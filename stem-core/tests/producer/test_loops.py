@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from stem_core import AdapterError, Stem, StemError
+from stem_core import (
+    AdapterError,
+    PublishError,
+    Stem,
+    StemError,
+    TaskEnqueueOptions,
+    TaskOptions,
+    TaskRetryPolicy,
+)
 
 
 @pytest.fixture
@@ -222,9 +230,53 @@ async def test_a_store_out_of_reach_is_said_and_can_be_tried_again(lab: Any) -> 
     stem = Stem(here.broker, backend=here.backend)
     with pytest.raises(AdapterError, match="no route"):
         await stem.open()
-    with pytest.raises(AdapterError, match="no route"):
+    with pytest.raises(PublishError, match=r"was not published.*no route") as caught:
         await stem.enqueue("a")
+    assert caught.value.outcome == "refused"
+    with pytest.raises(PublishError, match="no route"):
+        await stem.enqueue("a", options=TaskOptions(unique=True))
+    with pytest.raises(AdapterError, match="no route"):
+        await stem.handle("x").status()
     failing = False
+    await stem.enqueue("a")
+    assert len(here.broker.published) == 1
+    await stem.close()
+
+
+async def test_retry_outlives_a_store_that_is_not_up_yet(lab: Any) -> None:
+    here = await lab()
+    await here.stem.close()
+    real, left = here.broker.inner.open, [AdapterError("starting"), AdapterError("starting")]
+
+    async def open() -> None:
+        if left:
+            raise left.pop()
+        await real()
+
+    here.broker.open = open
+    stem = Stem(here.broker, backend=here.backend)
+    retry = TaskEnqueueOptions(
+        retry=True, publish_retry_policy=TaskRetryPolicy(default_delay=0, max_retries=2)
+    )
+    await stem.enqueue("a", enqueue_options=retry)
+    left += [AdapterError("gone")]
+    await stem.enqueue_many([stem._named("a", None, None, None, None, None, retry)])
+    assert len(here.broker.published) == 2
+    await stem.close()
+
+
+async def test_an_opening_that_hangs_fails_in_time(lab: Any) -> None:
+    here = await lab()
+    await here.stem.close()
+
+    async def open() -> None:
+        await asyncio.Event().wait()
+
+    here.broker.open = open
+    stem = Stem(here.broker, backend=here.backend, publish_timeout=0.05)
+    with pytest.raises(PublishError, match="out of reach: no answer in time") as caught:
+        await stem.enqueue("a")
+    assert caught.value.outcome == "refused"
     await stem.close()
 
 
