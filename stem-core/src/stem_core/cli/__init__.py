@@ -30,6 +30,13 @@ class Command(NamedTuple):
 #: A command of two words is found before one of one word: ``stem worker ls`` can stand beside ``stem worker APP``.
 COMMANDS: Final = (
     Command("worker", "Run the tasks of an application", "worker"),
+    Command("worker ls", "List the workers that live", "worker_ls"),
+    Command("worker ping", "Ask workers whether they answer", "worker_ping"),
+    Command("worker inspect", "Ask workers what they are running", "worker_inspect"),
+    Command("worker stats", "Ask workers what they have counted", "worker_stats"),
+    Command("worker pause", "Hand out nothing more of a queue", "worker_pause"),
+    Command("worker resume", "Hand a paused queue out again", "worker_resume"),
+    Command("worker shutdown", "Stop workers", "worker_shutdown"),
     Command("enqueue", "Enqueue one task", "enqueue"),
     Command("explain", "What would happen to each option of a call, and why", "explain"),
     Command("check", "Check every task's options against the configured adapters", "check"),
