@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
+import msgspec
+
 from stem_core import transactions
 from stem_core.assembly import Encoders, RoutingSource, arguments_from, assemble, routing_for
 from stem_core.clock import instant, seconds
@@ -203,7 +205,7 @@ class Stem(Connected):
         :raises TypeError: its arguments do not fit the handler; nothing was published.
         :raises PublishError: the broker did not, or may not have, stored it.
         """
-        draft = self._planner.draft(call, strict=strict)
+        draft = self._planner.draft(self._completed(call), strict=strict)
         if draft.plan.asked.publish_connection is not None:
             await self._home.run(_opened)
             await transactions.commit_on(self.wiring, draft)
@@ -218,7 +220,7 @@ class Stem(Connected):
 
     def enqueue_call_sync(self, call: Signature[R], *, strict: bool | None = None) -> TaskHandle[R]:
         """:meth:`enqueue_call` from code without an event loop."""
-        draft = self._planner.draft(call, strict=strict)
+        draft = self._planner.draft(self._completed(call), strict=strict)
         if draft.plan.asked.publish_connection is not None:
             self._home.run_sync(_opened)
             transactions.commit_on_sync(self.wiring, draft)
@@ -262,7 +264,7 @@ class Stem(Connected):
         Nothing is published. Its id is fixed by this; its countdown counts from its publish.
         """
         derived = Derived(input, group, parent, root)
-        return self._planner.seal_derived(call, derived, id=id, strict=strict)
+        return self._planner.seal_derived(self._completed(call), derived, id=id, strict=strict)
 
     # What would happen.
 
@@ -278,7 +280,7 @@ class Stem(Connected):
         :raises ConfigurationError: the call would be refused.
         """
         call = self._named(name, None, None, None, None, None, TaskEnqueueOptions(**options))
-        return explain(self.wiring, self._planner, call, joined=self.committer is not None)
+        return explain(self.wiring, self._planner, self._completed(call), joined=self.committer is not None)
 
     def check(self) -> list[Finding]:
         """Every task here whose static options the adapters in use adjust or refuse. Connects to nothing."""
@@ -298,17 +300,28 @@ class Stem(Connected):
         if not_before is not None and not enqueue.eta and not isinstance(enqueue.countdown, int | float):
             enqueue = enqueue.merged(TaskEnqueueOptions(eta=instant(not_before)))
         positional, keywords = _arguments(name, args)
-        task = self.tasks.get(name)
         return Signature(
             name=name,
             args=positional,
             kwargs=keywords,
-            options=options or (task.options if task else None),
+            options=options,
             enqueue_options=enqueue,
             headers=headers or {},
             meta=meta or {},
-            metadata=task.metadata if task else None,
-            result_type=task.parameters.result_type if task else Any,
+        )
+
+    def _completed(self, call: Signature[R]) -> Signature[R]:
+        """A call by name with what its task says, where the task is known here."""
+        if call.options is not None and call.metadata is not None:
+            return call
+        task = self.tasks.get(call.name)
+        if task is None:
+            return call
+        return msgspec.structs.replace(
+            call,
+            options=call.options or task.options,
+            metadata=call.metadata or task.metadata,
+            result_type=task.parameters.result_type if call.result_type is Any else call.result_type,
         )
 
     def _drafts(self, calls: Iterable[Signature[Any]], strict: bool | None) -> list[Draft]:
@@ -316,7 +329,10 @@ class Stem(Connected):
         given = list(calls)
         ids = new_ids(len(given))
         draft = self._planner.draft
-        drafts = [draft(call, strict=strict, now=now, id=id) for call, id in zip(given, ids, strict=True)]
+        drafts = [
+            draft(self._completed(call), strict=strict, now=now, id=id)
+            for call, id in zip(given, ids, strict=True)
+        ]
         if any(each.plan.asked.publish_connection is not None for each in drafts):
             raise ConfigurationError(
                 "publish_connection does not go with enqueue_many; enqueue these calls one by one"

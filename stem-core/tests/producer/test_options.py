@@ -237,6 +237,25 @@ async def test_links_are_sealed_as_derived_messages(stem: Stem, take: Any) -> No
     assert len({envelope.id, first.id, second.id, nested.id, failure.id, reply.id}) == 6
 
 
+async def test_a_call_by_name_goes_as_its_task_says_where_that_is_known(stem: Stem, take: Any) -> None:
+    @stem.task(name="known", queue="own", priority=4, result_encoder="json")
+    async def known() -> int:
+        return 1
+
+    handles = [
+        await stem.enqueue("known"),
+        await stem.enqueue_call(Signature[Any](name="known")),
+        *await stem.enqueue_many([Signature[Any](name="known")]),
+    ]
+    found = [envelope for _, envelope in await take(stem, "own")]
+    assert [(each.priority, each.result_encoder) for each in found] == [(4, "json")] * 3
+    assert {each._result_type for each in handles} == {int}
+    assert stem.seal_call(Signature[Any](name="known"))[0].queue == "own"
+    (handle,) = await stem.enqueue_many([Signature[Any](name="known", options=TaskOptions(queue="other"))])
+    ((_, envelope),) = await take(stem, "other")
+    assert (handle.id, envelope.priority, envelope.result_encoder) == (envelope.id, 0, "json")
+
+
 async def test_a_link_must_fit_with_its_input(stem: Stem) -> None:
     @stem.task
     async def none_at_all() -> None: ...
