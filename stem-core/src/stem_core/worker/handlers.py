@@ -17,6 +17,7 @@ class Resolver(Protocol):
     @property
     def default_result(self) -> str: ...
     def resolve(self, encoder: Any) -> str: ...
+    def chain(self, id: str) -> Any: ...
 
 
 class Handler:
@@ -47,6 +48,7 @@ class Handler:
         chosen = task.metadata.result_encoder
         #: The chain of encoders of its results unless the envelope names one.
         self.result_encoder = encoders.default_result if chosen is None else encoders.resolve(chosen)
+        encoders.chain(self.result_encoder)
 
 
 class Handlers:
@@ -58,6 +60,8 @@ class Handlers:
         self._tasks = tasks
         self._encoders = encoders
         self._made = {task.name: Handler(task, encoders) for task in built_in}
+        for name in tasks:  # an encoder that is not installed is told now, not at the first result
+            self.get(name)
 
     def get(self, name: str) -> Handler | None:
         """The handler of ``name``, None when there is no such task."""

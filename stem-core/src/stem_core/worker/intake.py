@@ -7,7 +7,6 @@ The broker's word is bounded by what is signed: id and queue must be equal, noth
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -87,22 +86,22 @@ class Intake:
 
         :raises StemError: the backend cannot be asked; everything was given back.
         """
-        runs = [run for each in deliveries if (run := self._opened(each, asked_at)) is not None]
-        special = [run for run in runs if run.lease != self._settings.lease]
-        asked = [run for run in runs if run.delivery.message.once or run.delivery.deliveries > 1]
-        if special or asked or self._revocations is not None:
-            try:
-                runs = await self._checked(runs, special, asked)
-            except (StemError, OSError, asyncio.CancelledError):
-                for run in runs:
-                    self._finish(outcome.given_back(run.delivery))
-                raise
-        now = self._clock.time()
-        runs = [run for run in runs if self._may_run(run, now)]
-        if self._observed:
+        runs: list[Run] = []
+        try:
+            for each in deliveries:
+                if (run := self._opened(each, asked_at)) is not None:
+                    runs.append(run)  # noqa: PERF401 - what was opened before one raises is given back
+            ready = await self._checked(runs)
+            now = self._clock.time()
+            ready = [run for run in ready if self._may_run(run, now)]
+        except BaseException:
             for run in runs:
+                self._finish(outcome.given_back(run.delivery))  # changes nothing of what is finished already
+            raise
+        if self._observed:
+            for run in ready:
                 self._wiring.emit(_RECEIVED, envelope=run.envelope, attempt=run.delivery.attempt)
-        return runs
+        return ready
 
     def _opened(self, delivery: Delivery, asked_at: float) -> Run | None:
         message = delivery.message
@@ -119,13 +118,18 @@ class Intake:
         except DecodeError as error:
             self._put_aside(delivery, DeadReason.DECODE_FAILED, error)
             return None
+        except StemError:
+            raise
+        except Exception as error:  # noqa: BLE001 - no bytes from outside may stop the queue, whatever they trip over
+            self._put_aside(delivery, DeadReason.DECODE_FAILED, error)
+            return None
         lease = self._settings.lease
         run = Run(delivery, envelope, asked_at + lease, envelope.visibility_timeout or lease)
         run.handler = self._handlers.get(envelope.name)
         self._leases.hold(run)
         return run
 
-    def _put_aside(self, delivery: Delivery, reason: DeadReason, error: StemError) -> None:
+    def _put_aside(self, delivery: Delivery, reason: DeadReason, error: Exception) -> None:
         _log.error("Message %s on %s is put aside: %s", delivery.message.id, delivery.message.queue, error)
         self._finish(outcome.unreadable(delivery, reason, str(error)))
         if reason is DeadReason.SIGNATURE_INVALID:
@@ -141,7 +145,12 @@ class Intake:
                 queue, reason=DeadReason.SIGNATURE_INVALID, keep=KEPT_FORGERIES
             )
 
-    async def _checked(self, runs: list[Run], special: list[Run], asked: list[Run]) -> list[Run]:
+    async def _checked(self, runs: list[Run]) -> list[Run]:
+        """Those that have not ended, were not revoked, and are still ours."""
+        special = [run for run in runs if run.lease != self._settings.lease]
+        asked = [run for run in runs if run.delivery.message.once or run.delivery.deliveries > 1]
+        if not special and not asked and self._revocations is None:
+            return runs
         for lease in {run.lease for run in special}:
             await self._leases.set_lease([run for run in special if run.lease == lease], lease)
         backend = self._wiring.backend

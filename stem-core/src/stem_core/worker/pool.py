@@ -123,14 +123,22 @@ class Pool:
         self._changed.set()
 
     async def _alone(self, suspect: Run) -> None:
-        while not (self._closed or (self.empty and self._finisher.idle)):
-            await self._change(0.05)
+        await self._quiet()
         if self._closed:
             self._finisher.add(outcome.given_back(suspect.delivery))
             return
         self._launch(suspect)
-        while not (self.empty and self._finisher.idle):
-            await self._change(0.05)
+        await self._quiet()
+
+    async def _quiet(self) -> None:
+        """Wait until nothing runs and everything is stored; or the pool is closed."""
+        while not self._closed:
+            if not self.empty:
+                await self._change()
+            elif not self._finisher.idle:
+                await self._finisher.drained()
+            else:
+                return
 
     def _launch(self, run: Run) -> None:
         self._running.add(run)
@@ -150,16 +158,9 @@ class Pool:
                 self._launch(self._waiting.popleft())
             self._changed.set()
 
-    async def _change(self, most: float | None = None) -> None:
+    async def _change(self) -> None:
         self._changed.clear()
-        if most is None:
-            await self._changed.wait()
-            return
-        try:
-            async with asyncio.timeout(most):
-                await self._changed.wait()
-        except TimeoutError:
-            return
+        await self._changed.wait()
 
 
 def is_suspect(run: Run) -> bool:

@@ -111,7 +111,9 @@ class Story:
             if current is not None and current.cancelling():  # whoever kills the loop gets his way
                 raise
             return self._raised(run, error)  # the handler's own: it awaited something that was cancelled
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a handler may raise anything
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything
             if (stop := run.stopped()) is not None:
                 return self._cut_short(run, stop)
             return self._raised(run, error)
