@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from stem_core.encoding import TaskPayloadEncoderRegistry
 from stem_core.loops import Home
@@ -14,6 +14,7 @@ from stem_core.ports.backend import Backend
 from stem_core.ports.broker import Broker
 from stem_core.ports.committer import Committer
 from stem_core.routing import Routing
+from stem_core.tasks import Task
 from stem_core.wiring import Wiring
 
 __all__ = ["Connected"]
@@ -24,7 +25,16 @@ T = TypeVar("T")
 class Connected:
     """Adapters that connect on ``async with``, ``await open()`` or first use, from any thread, loop or fork."""
 
-    def __init__(self, wiring: Wiring, *, routing: Routing, strict: bool, publish_timeout: float) -> None:
+    def __init__(
+        self,
+        wiring: Wiring,
+        *,
+        tasks: Mapping[str, Task[..., Any]],
+        routing: Routing,
+        strict: bool,
+        publish_timeout: float,
+    ) -> None:
+        self._known = tasks
         self._routing = routing
         self._strict = strict
         self._publish_timeout = publish_timeout
@@ -74,7 +84,7 @@ class Connected:
 
     def _point_at(self, wiring: Wiring) -> None:
         self._home = Home(wiring, self._publish_timeout)
-        self._planner = Planner(wiring, self._routing, self._strict)
+        self._planner = Planner(wiring, self._known, self._routing, self._strict)
 
     @contextmanager
     def pointed_at(self, wiring: Wiring) -> Iterator[None]:

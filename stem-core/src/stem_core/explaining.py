@@ -66,6 +66,7 @@ def explain(wiring: Wiring, planner: Planner, call: Signature[Any], joined: bool
     :param joined: whether broker and backend are one store.
     :raises ConfigurationError: the call would be refused.
     """
+    call = planner.completed(call)
     plan = planner.preview(call)
     asked = plan.asked
     trips = 1 if wiring.backend is None or joined else 2

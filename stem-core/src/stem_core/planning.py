@@ -6,12 +6,11 @@ What does not depend on the arguments is planned once for each (task, options) a
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -30,8 +29,12 @@ from stem_core.publishing import message_of, queued_of
 from stem_core.resolving import Asked, resolve
 from stem_core.routing import Routing
 from stem_core.sending import Publish
+from stem_core.shared.uniqueness import lock_key
 from stem_core.signature import Signature
+from stem_core.tasks import Task
 from stem_core.wiring import Wiring
+
+R = TypeVar("R")
 
 __all__ = ["Derived", "Draft", "Plan", "Planner"]
 
@@ -80,8 +83,12 @@ class Derived(NamedTuple):
 class Planner:
     """Plans and seals for one wiring's capabilities. Safe to use from any thread."""
 
-    def __init__(self, wiring: Wiring, routing: Routing, strict: bool) -> None:
+    def __init__(
+        self, wiring: Wiring, tasks: Mapping[str, Task[..., Any]], routing: Routing, strict: bool
+    ) -> None:
+        """:param tasks: gives calls by name the options and types of their tasks."""
         self._wiring = wiring
+        self._tasks = tasks
         self._routing = routing
         self._strict = strict
         self._plans: dict[tuple[Any, ...], tuple[Plan, tuple[Any, ...]]] = {}
@@ -113,7 +120,22 @@ class Planner:
 
     def preview(self, call: Signature[Any]) -> Plan:
         """The plan of a call that is not made: nothing is counted, logged or refused for ``strict``."""
+        call = self.completed(call)
         return self._make(call.name, call.options, call.enqueue_options, call.metadata)
+
+    def completed(self, call: Signature[R]) -> Signature[R]:
+        """A call by name with what its task says, where the task is known here."""
+        if call.options is not None and call.metadata is not None:
+            return call
+        task = self._tasks.get(call.name)
+        if task is None:
+            return call
+        return msgspec.structs.replace(
+            call,
+            options=call.options or task.options,
+            metadata=call.metadata or task.metadata,
+            result_type=task.parameters.result_type if call.result_type is Any else call.result_type,
+        )
 
     def draft(
         self,
@@ -130,6 +152,7 @@ class Planner:
         :raises PayloadTooLarge: they are more than fits in a message.
         """
         call.check()
+        call = self.completed(call)
         plan = self.plan(call, strict=strict)
         envelope = self.envelope(
             call, plan, now or instant(self._wiring.clock.time()), id=plan.asked.task_id or id
@@ -344,6 +367,7 @@ class Planner:
         :raises TypeError: its arguments, with the input, do not fit the handler.
         """
         call.check(1 if derived.input is not None and derived.input.kind != "none" else 0)
+        call = self.completed(call)
         plan = self.plan(call, strict=strict)
         if plan.asked.unique:
             # Whoever publishes it later cannot first ask for a lock.
@@ -353,15 +377,6 @@ class Planner:
             call, plan, now or instant(self._wiring.clock.time()), id=id, derived=derived
         )
         return envelope, self.seal(envelope)
-
-
-def lock_key(name: str, queue: str, unique_key: str | None, value: bytes) -> str:
-    """The lock of a unique call: the same for the same task, queue and arguments, or ``unique_key``."""
-    parts = (name.encode(), queue.encode(), b"key" if unique_key is not None else b"args")
-    digest = hashlib.sha256()
-    for part in (*parts, value if unique_key is None else unique_key.encode()):
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()
 
 
 def _limits(asked: Asked) -> Limits | None:

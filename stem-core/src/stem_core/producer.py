@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-import msgspec
-
 from stem_core import transactions
 from stem_core.assembly import Encoders, RoutingSource, arguments_from, assemble, routing_for
 from stem_core.clock import instant, seconds
@@ -95,11 +93,15 @@ class Stem(Connected):
             raise ConfigurationError(
                 f"publish_timeout={publish_timeout!r} must be a positive number of seconds"
             )
-        super().__init__(
-            wiring, routing=routing_for(routing, os.environ), strict=strict, publish_timeout=timeout
-        )
         #: The tasks declared here, by name.
         self.tasks: dict[str, Task[..., Any]] = {}
+        super().__init__(
+            wiring,
+            tasks=self.tasks,
+            routing=routing_for(routing, os.environ),
+            strict=strict,
+            publish_timeout=timeout,
+        )
         for task in tasks:
             self.add(task)
 
@@ -205,7 +207,7 @@ class Stem(Connected):
         :raises TypeError: its arguments do not fit the handler; nothing was published.
         :raises PublishError: the broker did not, or may not have, stored it.
         """
-        draft = self._planner.draft(self._completed(call), strict=strict)
+        draft = self._planner.draft(call, strict=strict)
         if draft.plan.asked.publish_connection is not None:
             await self._home.run(_opened)
             await transactions.commit_on(self.wiring, draft)
@@ -220,7 +222,7 @@ class Stem(Connected):
 
     def enqueue_call_sync(self, call: Signature[R], *, strict: bool | None = None) -> TaskHandle[R]:
         """:meth:`enqueue_call` from code without an event loop."""
-        draft = self._planner.draft(self._completed(call), strict=strict)
+        draft = self._planner.draft(call, strict=strict)
         if draft.plan.asked.publish_connection is not None:
             self._home.run_sync(_opened)
             transactions.commit_on_sync(self.wiring, draft)
@@ -264,7 +266,7 @@ class Stem(Connected):
         Nothing is published. Its id is fixed by this; its countdown counts from its publish.
         """
         derived = Derived(input, group, parent, root)
-        return self._planner.seal_derived(self._completed(call), derived, id=id, strict=strict)
+        return self._planner.seal_derived(call, derived, id=id, strict=strict)
 
     # What would happen.
 
@@ -280,7 +282,7 @@ class Stem(Connected):
         :raises ConfigurationError: the call would be refused.
         """
         call = self._named(name, None, None, None, None, None, TaskEnqueueOptions(**options))
-        return explain(self.wiring, self._planner, self._completed(call), joined=self.committer is not None)
+        return explain(self.wiring, self._planner, call, joined=self.committer is not None)
 
     def check(self) -> list[Finding]:
         """Every task here whose static options the adapters in use adjust or refuse. Connects to nothing."""
@@ -310,29 +312,12 @@ class Stem(Connected):
             meta=meta or {},
         )
 
-    def _completed(self, call: Signature[R]) -> Signature[R]:
-        """A call by name with what its task says, where the task is known here."""
-        if call.options is not None and call.metadata is not None:
-            return call
-        task = self.tasks.get(call.name)
-        if task is None:
-            return call
-        return msgspec.structs.replace(
-            call,
-            options=call.options or task.options,
-            metadata=call.metadata or task.metadata,
-            result_type=task.parameters.result_type if call.result_type is Any else call.result_type,
-        )
-
     def _drafts(self, calls: Iterable[Signature[Any]], strict: bool | None) -> list[Draft]:
         now = instant(self.wiring.clock.time())
         given = list(calls)
         ids = new_ids(len(given))
         draft = self._planner.draft
-        drafts = [
-            draft(self._completed(call), strict=strict, now=now, id=id)
-            for call, id in zip(given, ids, strict=True)
-        ]
+        drafts = [draft(call, strict=strict, now=now, id=id) for call, id in zip(given, ids, strict=True)]
         if any(each.plan.asked.publish_connection is not None for each in drafts):
             raise ConfigurationError(
                 "publish_connection does not go with enqueue_many; enqueue these calls one by one"

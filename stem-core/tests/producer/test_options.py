@@ -251,6 +251,10 @@ async def test_a_call_by_name_goes_as_its_task_says_where_that_is_known(stem: St
     assert [(each.priority, each.result_encoder) for each in found] == [(4, "json")] * 3
     assert {each._result_type for each in handles} == {int}
     assert stem.seal_call(Signature[Any](name="known"))[0].queue == "own"
+    linked = Signature[Any](name="a", enqueue_options=TaskEnqueueOptions(link=[Signature[Any](name="known")]))
+    await stem.enqueue_call(linked)
+    ((_, envelope),) = await take(stem)
+    assert stem.wiring.unseal(envelope.on_success[0]).queue == "own"
     (handle,) = await stem.enqueue_many([Signature[Any](name="known", options=TaskOptions(queue="other"))])
     ((_, envelope),) = await take(stem, "other")
     assert (handle.id, envelope.priority, envelope.result_encoder) == (envelope.id, 0, "json")

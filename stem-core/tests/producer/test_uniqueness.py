@@ -18,9 +18,9 @@ from stem_core import (
     TaskState,
 )
 from stem_core.clock import ManualClock
-from stem_core.planning import lock_key
 from stem_core.ports.specs import AdapterOptions
 from stem_core.shared import uniqueness
+from stem_core.shared.uniqueness import lock_key
 from stem_core.status import StatusUpdate
 
 UNIQUE = TaskOptions(unique=True)

@@ -7,18 +7,28 @@ refused and after the task's end; who finds a holder that has ended takes it ove
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from stem_core.errors import StemError
 from stem_core.ports.backend import Backend
 from stem_core.status import PUBLISH_FAILED, StatusUpdate
 
-__all__ = ["DUPLICATES_META", "acquire", "note_duplicate", "release"]
+__all__ = ["DUPLICATES_META", "acquire", "lock_key", "note_duplicate", "release"]
 
 #: How often a duplicate of the task was asked for, counted in its meta.
 DUPLICATES_META: Final = "stem.duplicates"
 
 _TRIES: Final = 20
+
+
+def lock_key(name: str, queue: str, unique_key: str | None, value: bytes) -> str:
+    """The lock of a unique call: the same for the same task, queue and arguments, or ``unique_key``."""
+    parts = (name.encode(), queue.encode(), b"key" if unique_key is not None else b"args")
+    digest = hashlib.sha256()
+    for part in (*parts, value if unique_key is None else unique_key.encode()):
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
 
 
 async def acquire(backend: Backend, lock: str, id: str, ttl: float) -> str:
