@@ -13,13 +13,13 @@ import pytest
 from stem_core import Stem, TaskContext, TaskFailed, TaskRevoked
 from stem_core.clock import ManualClock
 from stem_core.envelope import Envelope, Message
-from stem_core.errors import SignatureInvalid
+from stem_core.errors import ConfigurationError, SignatureInvalid
 from stem_core.plugins import discover
 from stem_core.ports.signer import KeyScope, SignatureBlock
 from stem_core.ports.specs import AdapterOptions
 from stem_core.publishing import message_of
 from stem_core.status import StatusUpdate, TaskState
-from stem_core.worker import Worker
+from stem_core.worker import Worker, intake
 
 CATALOGUE = discover()
 
@@ -377,3 +377,81 @@ async def test_a_missing_input_is_a_final_failure() -> None:
         assert await dead_of(stem) == [("t1", "input-missing")]
         with pytest.raises(TaskFailed, match="nobody"):
             await stem.handle("t1").result(timeout=1)
+
+
+async def test_only_the_newest_forgeries_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "KEPT_FORGERIES", 20)
+    monkeypatch.setattr(intake, "_PURGE_EVERY", 10)
+    stem = Stem("memory://")
+    async with stem:
+        for n in range(45):
+            await publish(stem, envelope_of("x", id=f"real{n}"), id=f"forged{n}")
+        await publish(stem, envelope_of("x", id="junk"), sealed=b"not a message")
+        worker = Worker(stem, concurrency=5, prefetch=0)
+        await worker.run(until_empty=True)
+        assert worker.stats.signature_invalid == 45
+        dead = await dead_of(stem)
+        forgeries = [id for id, reason in dead if reason == "signature-invalid"]
+        assert 20 <= len(forgeries) <= 30
+        assert forgeries[-1] == "forged44"
+        assert ("junk", "decode-failed") in dead
+
+
+async def test_what_no_code_expects_of_bytes_stops_nothing() -> None:
+    """A signer with a bug: the message that finds it is put aside, the next one runs."""
+
+    class Buggy(WordSigner):
+        def verify(self, purpose: str, namespace: str, payload: bytes, signatures: Any) -> KeyScope:
+            if b"trap" in payload:
+                raise ZeroDivisionError
+            return super().verify(purpose, namespace, payload, signatures)
+
+    stem = Stem("memory://", signer=Buggy())
+
+    @stem.task
+    async def fine() -> str:
+        return "fine"
+
+    async with stem:
+        await publish(stem, envelope_of("trap"))
+        handle = await fine.enqueue()
+        await Worker(stem).run(until_empty=True)
+        assert await handle.result(timeout=1) == "fine"
+        assert await dead_of(stem) == [("t1", "decode-failed")]
+
+
+class Unusual(BaseException):
+    """Not an Exception."""
+
+
+@pytest.mark.parametrize("error", [Unusual("odd"), SystemExit(3), asyncio.CancelledError(), StopIteration()])
+@pytest.mark.parametrize("kind", ["async", "thread"])
+async def test_whatever_a_handler_raises_is_its_failure(error: BaseException, kind: str) -> None:
+    stem = Stem("memory://")
+
+    def bad() -> None:
+        raise error
+
+    async def bad_async() -> None:
+        raise error
+
+    task = stem.task(name="bad")(bad if kind == "thread" else bad_async)
+    async with stem:
+        handle = await task.enqueue()
+        worker = Worker(stem)
+        await worker.run(until_empty=True)
+        with pytest.raises(TaskFailed):
+            await handle.result(timeout=1)
+        assert worker.stats.failed == 1
+
+
+async def test_an_encoder_that_is_missing_is_told_at_the_start() -> None:
+    stem = Stem("memory://")
+
+    @stem.task(result_encoder="rot13")
+    async def rotated() -> str:
+        return "x"
+
+    async with stem:
+        with pytest.raises(ConfigurationError, match="rot13"):
+            await Worker(stem).run(until_empty=True)
