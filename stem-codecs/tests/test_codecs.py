@@ -94,7 +94,9 @@ def test_law_41_truncations_and_trailing_bytes(encoder: Any) -> None:
 
 @pytest.mark.parametrize("encoder", VALUE_ENCODERS, ids=lambda each: each.id)
 @pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), 2**64, "\ud800", {1: 2, "1": 3}, object(), [[[...]]]], ids=repr
+    "value",
+    [float("nan"), float("inf"), 2**64, "\ud800", {1: 2, "1": 3}, object(), [[[...]]]],
+    ids=lambda each: type(each).__name__,
 )
 def test_what_cannot_travel_is_an_encode_error(encoder: Any, value: object) -> None:
     with pytest.raises(EncodeError, match=r"^\$"):
