@@ -87,7 +87,10 @@ class RedisBroker:
             left = deadline - loop.time()
             if found or left <= 0:
                 return found
-            await self._doorbell.wait([self.keys.root(name) for name in in_turn], min(left, until_next))
+            roots = [self.keys.root(name) for name in in_turn]
+            rang = await self._doorbell.wait(roots, min(left, until_next))
+            if not rang and left <= until_next:  # nothing came, and nothing was due
+                return []
 
     async def _claim(self, names: Sequence[str], limit: int, lease: float) -> tuple[list[Delivery], float]:
         """What there is now, and the seconds until something may become due."""

@@ -29,8 +29,8 @@ class Doorbell:
         self._left_behind: set[asyncio.Task[list[Any]]] = set()
         self._ringing: set[asyncio.Task[None]] = set()
 
-    async def wait(self, roots: Sequence[str], seconds: float) -> None:
-        """Return when a bell of ``roots`` rings, or after ``seconds`` (at most a few)."""
+    async def wait(self, roots: Sequence[str], seconds: float) -> bool:
+        """Whether a bell of ``roots`` rang within ``seconds`` (at most a few)."""
         link = await self._server.lend()
         block = max(seconds, 0.001)
         request = pack("BLPOP", *(root + _BELL for root in roots), f"{block:.3f}")
@@ -45,6 +45,7 @@ class Doorbell:
             raise
         await self._server.give_back(link, reuse=not isinstance(answers[0], Exception))
         self._server.raise_refusal(answers[0])
+        return answers[0] is not None
 
     async def close(self) -> None:
         """Stop what cancelled waits left behind."""
