@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,16 @@ SCRIPTS = [script for found in PAGES.values() for script in scripts(found)]
 SHOWN = [block for found in PAGES.values() for block in found if block.shown is not None]
 
 
+@pytest.fixture
+def environment() -> Iterator[None]:
+    """Blocks may set variables; whatever they do is undone."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("script", SCRIPTS, ids=str)
 def test_it_runs(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
