@@ -14,20 +14,30 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import psycopg
 
 from benchmarks.limits import postgres_raw
 from benchmarks.limits.postgres_raw import BATCH, PAYLOAD, Raw
+from stem_core import Stem, Worker
 from stem_core.envelope import Ack, Message, Settlement, new_id
 from stem_core.ports.committer import Step
 from stem_core.ports.specs import AdapterOptions
 from stem_core.status import StatusUpdate, TaskState
 from stem_postgres.plugin import POSTGRES_BACKEND, POSTGRES_BROKER
 
-COUNT = 40_000
+COUNT = 12_000
+ROUNDS = 3
 QUEUE = "default"
+
+
+class Row(NamedTuple):
+    """One figure beside what is possible: both a second, or both seconds."""
+
+    name: str
+    figure: float
+    limit: float
 
 
 class Ports:
@@ -107,23 +117,113 @@ def enqueue_step(id: str) -> Step:
 
 def finish_step(id: str, receipt: str, now: datetime) -> Step:
     succeeded = StatusUpdate(
-        id=id, state=TaskState.SUCCEEDED, payload=b"null", encoder="json", finished_at=now, started_at=now, ttl=86_400
+        id=id,
+        state=TaskState.SUCCEEDED,
+        payload=b"null",
+        encoder="json",
+        finished_at=now,
+        started_at=now,
+        ttl=86_400,
     )
     return Step(settlement=Settlement(receipt, Ack()), updates=(succeeded,))
 
 
-async def ports(url: str, raw: Raw) -> list[tuple[str, str, str, str]]:
+async def ports(url: str, raw: Raw) -> list[Row]:
     rows = []
     async with Ports(url) as publishing:
-        rows.append(per_second("publish, 200 a call", await rate(COUNT, publishing.publish), raw.publish))
+        rows.append(Row("publish, 200 a call", await rate(COUNT, publishing.publish), raw.publish))
         await publishing.broker.purge(QUEUE)
     async with Ports(url) as working:
-        rows.append(per_second("enqueue with status, 200 a call", await rate(COUNT, working.enqueue), raw.enqueue))
-        rows.append(per_second("drain: claim, result, ack", await rate(COUNT, working.drain), raw.drain))
-        rows.append(per_second("lone publish", await rate(1000, working.lone), raw.insert_loop))
+        rows.append(Row("enqueue with status, 200 a call", await rate(COUNT, working.enqueue), raw.enqueue))
+        rows.append(Row("drain: claim, result, ack", await rate(COUNT, working.drain), raw.drain))
+        rows.append(Row("lone publish", await rate(1000, working.lone), raw.insert_loop))
         hop = await working.hop(100)
-        rows.append(("hop, p50", f"{hop * 1e3:.2f} ms", f"{raw.hop_p50 * 1e3:.2f} ms", f"{hop / raw.hop_p50:.2f}"))
+        rows.append(Row("hop, p50", hop, raw.hop_p50))
     return rows
+
+
+STARTED: asyncio.Queue[float] = asyncio.Queue()
+
+
+async def noop() -> None:
+    """What the worker runs."""
+
+
+async def stamp() -> None:
+    """Says when it started."""
+    STARTED.put_nowait(time.perf_counter())
+
+
+async def whole(url: str, raw: Raw) -> list[Row]:
+    """Producer and one worker process (this one), results stored."""
+    stem = Stem(url, namespace=f"bench{uuid.uuid4().hex[:8]}")
+    task, stamped = stem.task(noop), stem.task(stamp)
+    rows = []
+    async with stem:
+        call = task.call()
+
+        async def many(count: int) -> None:
+            for start in range(0, count, BATCH):
+                await stem.enqueue_many([call] * min(BATCH, count - start))
+
+        rows.append(Row("enqueue_many, 200 a call", await rate(COUNT, many), raw.enqueue))
+        rows.append(Row("drain by one worker", await worked(stem, COUNT), raw.drain))
+
+        async def concurrent(count: int) -> None:
+            await asyncio.gather(*(task.enqueue() for _ in range(count)))
+
+        async def lone(count: int) -> None:
+            for _ in range(count):
+                await task.enqueue()
+
+        rows.append(Row("concurrent enqueues", await rate(5000, concurrent), raw.insert_loop))
+        rows.append(Row("lone enqueue", await rate(1000, lone), raw.insert_loop))
+        await worked(stem, 6000)
+        worker = Worker(stem)
+        working = asyncio.ensure_future(worker.run())
+        times = []
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            started = time.perf_counter()
+            await stamped.enqueue()
+            times.append(await STARTED.get() - started)
+        hop = statistics.median(times)
+        rows.append(Row("enqueue to start, p50", hop, raw.hop_p50))
+        rows.append(Row("idle, transactions a second", await statements(url, 5.0), 1.0))
+        worker.stop()
+        await working
+    return rows
+
+
+async def worked(stem: Stem, count: int) -> float:
+    """Tasks a second of a fresh worker, from its start until the last result is stored."""
+    worker = Worker(stem)
+    started = time.perf_counter()
+    working = asyncio.ensure_future(worker.run())
+    while worker.stats.succeeded < count:  # noqa: ASYNC110 - a hundred looks a second cost nothing
+        await asyncio.sleep(0.01)
+    figure = count / (time.perf_counter() - started)
+    worker.stop()
+    await working
+    return figure
+
+
+async def statements(url: str, seconds: float) -> float:
+    """Transactions a second of the whole database while nothing happens; every statement of ours is one."""
+    async with await psycopg.AsyncConnection.connect(url.partition("?")[0], autocommit=True) as connection:
+
+        async def count() -> int:
+            cursor = await connection.execute(
+                "select xact_commit + xact_rollback from pg_stat_database where datname = current_database()"
+            )
+            row = await cursor.fetchone()
+            assert row is not None
+            return int(row[0])
+
+        await asyncio.sleep(2)
+        before = await count()
+        await asyncio.sleep(seconds)
+        return (await count() - before - 1) / seconds
 
 
 async def rate(count: int, work: Callable[[int], Awaitable[Any]]) -> float:
@@ -132,25 +232,40 @@ async def rate(count: int, work: Callable[[int], Awaitable[Any]]) -> float:
     return count / (time.perf_counter() - started)
 
 
-def per_second(name: str, figure: float, limit: float) -> tuple[str, str, str, str]:
-    return name, f"{figure:,.0f}/s", f"{limit:,.0f}/s", f"{figure / limit:.2f}"
+def show(rows: list[Row]) -> None:
+    """The median of each figure and of its ratio to the limit of its own round."""
+    print(f"{'':<36}{'stem':>14}{'raw':>14}{'ratio':>8}")
+    for name in dict.fromkeys(row.name for row in rows):
+        same = [row for row in rows if row.name == name]
+        figure, limit = (statistics.median(values) for values in zip(*[row[1:] for row in same], strict=True))
+        ratio = statistics.median(row.figure / row.limit for row in same)
+        print(f"{name:<36}{text(figure):>14}{text(limit):>14}{ratio:>8.2f}")
 
 
-def show(title: str, rows: list[tuple[str, str, str, str]]) -> None:
-    print(f"\n{title:<36}{'stem':>14}{'raw':>14}{'ratio':>8}")
-    for name, figure, limit, ratio in rows:
-        print(f"{name:<36}{figure:>14}{limit:>14}{ratio:>8}")
+def text(figure: float) -> str:
+    return (
+        f"{figure * 1e3:.2f} ms"
+        if figure < 0.5
+        else f"{figure:,.1f}/s"
+        if figure < 10
+        else f"{figure:,.0f}/s"
+    )
 
 
 async def main(url: str) -> None:
-    raw = await postgres_raw.measure(url, COUNT)
-    schema = f"bench{uuid.uuid4().hex[:8]}"
-    there = f"{url}{'&' if '?' in url else '?'}schema={schema}"
-    try:
-        show("the adapter alone", await ports(there, raw))
-    finally:
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-            await connection.execute(f'drop schema if exists "{schema}" cascade'.encode())
+    """Rounds of everything, so that a machine's mood hits the limit and us alike."""
+    rows: list[Row] = []
+    for _ in range(ROUNDS):
+        raw = await postgres_raw.measure(url, COUNT)
+        schema = f"bench{uuid.uuid4().hex[:8]}"
+        there = f"{url}{'&' if '?' in url else '?'}schema={schema}"
+        try:
+            rows += await ports(there, raw)
+            rows += await whole(there, raw)
+        finally:
+            async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+                await connection.execute(f'drop schema if exists "{schema}" cascade'.encode())
+    show(rows)
 
 
 if __name__ == "__main__":
