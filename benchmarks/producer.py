@@ -23,6 +23,8 @@ from stem_core.envelope import Envelope, Message, new_id
 from stem_core.sealing import seal
 from stem_core.status import StatusUpdate
 
+RUNS = 5
+
 
 class NoBroker:
     """Takes messages and forgets them."""
@@ -98,11 +100,15 @@ Scenario = Callable[[Stem, int], Awaitable[None]]
 
 
 async def rate(stem: Stem, scenario: Scenario, count: int) -> float:
+    """Publishes per second, the best of a few runs: what else the machine does only ever takes away."""
     async with stem:
         await scenario(stem, 100)
-        start = time.perf_counter()
-        await scenario(stem, count)
-        return count / (time.perf_counter() - start)
+        best = 0.0
+        for _ in range(RUNS):
+            start = time.perf_counter()
+            await scenario(stem, count)
+            best = max(best, count / (time.perf_counter() - start))
+        return best
 
 
 def least(count: int) -> float:
@@ -122,7 +128,7 @@ def least(count: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=50_000)
+    parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--profile", action="store_true", help="profile enqueue_many and exit")
     arguments = parser.parse_args()
     count: int = arguments.count
@@ -133,7 +139,7 @@ def main() -> None:
         profile.disable()
         pstats.Stats(profile).sort_stats("tottime").print_stats(25)
         return
-    floor = least(count)
+    floor = max(least(count) for _ in range(RUNS))
     print(f"{'encode and seal alone':42} {floor:>10,.0f}/s")
     with tempfile.TemporaryDirectory() as directory:
         sqlite = f"sqlite:///{Path(directory) / 'bench.db'}"

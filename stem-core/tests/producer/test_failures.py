@@ -301,7 +301,8 @@ async def test_a_hook_that_raises_changes_nothing(caplog: pytest.LogCaptureFixtu
     assert "stem_before_publish raised" in caplog.text
 
 
-async def test_options_of_one_publish_do_not_fill_memory(stem: Stem) -> None:
+def test_options_of_one_publish_do_not_fill_memory() -> None:
+    stem = Stem("memory://")
     for i in range(600):
-        await stem.enqueue("a", options=TaskOptions(priority=i % 10))
+        stem._planner.draft(Signature(name="a", options=TaskOptions(priority=i % 10)))
     assert len(stem._planner._plans) <= 512
