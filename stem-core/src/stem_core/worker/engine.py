@@ -77,6 +77,8 @@ class Engine:
         #: Own retries and releases with a delay: id -> local time they are due. Kept while emptying queues.
         self._own_delays: dict[str, float] | None = None
         self._runs = 0
+        #: Whether it stopped by itself, to be started afresh.
+        self.recycled = False
         self._drain_timeout: float | None = settings.drain_timeout
         self.plan = QueuePlan(settings.queues, settings.queue_order, settings.weights)
         self._leases = LeaseKeeper(wiring.broker, settings.lease, self._lost)
@@ -293,6 +295,8 @@ class Engine:
     def _recycle(self, why: str) -> None:
         if not self._stop_asked.is_set():
             _log.info("Stopping after %s", why)
+            self.recycled = True
+            self._consumer.stop()  # now, and not at the next turn of the loop
             self._stop_asked.set()
 
     def _stored(self, finish: Finish) -> None:

@@ -122,6 +122,11 @@ class Worker:
         """Whether it does what it should: consumes (or stops), and its loop turns."""
         return self._engine is not None and self._engine.healthy()
 
+    @property
+    def recycled(self) -> bool:
+        """Whether it stopped because of ``max_tasks`` or ``max_memory``, to be started afresh."""
+        return self._engine is not None and self._engine.recycled
+
     def pause(self, *queues: str) -> None:
         """Claim nothing from these queues (all without a name), until :meth:`resume`."""
         self._plan_paused(frozenset(queues or self.settings.queues), add=True)
