@@ -10,6 +10,7 @@ from pathlib import Path
 from processes import Running, alive, children
 
 from stem_core import Stem
+from stem_core.control import Control
 
 HEALTH = ("jobs:stem", "--health-port=0", "--wait=0.5", "--drain-timeout=10")
 
@@ -100,6 +101,20 @@ def test_recycling_starts_a_fresh_process_at_once(folder: Path, stem: Stem) -> N
         pids = {stem.enqueue_sync("pid").result_sync(timeout=40) for _ in range(7)}
         assert len(pids) >= 2
         assert "again in" not in worker.log
+
+
+def test_processes_shut_down_from_afar_stay_down_and_the_last_one_ends_it(folder: Path, stem: Stem) -> None:
+    with Running(folder, *HEALTH, "--processes=2", "--name=here") as worker:
+        worker.until(lambda: worker.metric("stem_worker_ready") == 2, "both are ready")
+        stem.run_sync(lambda wiring: _shut_down(stem, ["here.1"]))
+        worker.said("Process 1 was shut down and stays down")
+        assert worker.ask("/healthz").status == 200
+        stem.run_sync(lambda wiring: _shut_down(stem, []))
+        assert worker.ended() == 0
+
+
+async def _shut_down(stem: Stem, workers: list[str]) -> None:
+    await Control(stem).shutdown(workers=workers)
 
 
 def test_a_changed_file_is_loaded_again(folder: Path, stem: Stem) -> None:

@@ -12,7 +12,7 @@ from stem_core.cli.apps import load, load_object
 from stem_core.cli.values import duration, size
 from stem_core.errors import ConfigurationError
 from stem_core.operations.health import Address
-from stem_core.operations.supervisor import LINE_FLAG
+from stem_core.operations.supervisor import LINE_FLAG, RECYCLED
 from stem_core.worker import Worker
 
 __all__ = ["add", "build", "run"]
@@ -144,14 +144,15 @@ def _work(arguments: argparse.Namespace) -> int:
     health = _address(arguments) if arguments.line is None else None
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve(worker, health=health, line=arguments.line, until_empty=arguments.until_empty))
-    return 0
+    return RECYCLED if worker.recycled and arguments.line is not None else 0
 
 
 def _supervise(arguments: argparse.Namespace) -> int:
     from stem_core.operations.reload import changes
     from stem_core.operations.supervisor import Supervisor
 
-    command = (sys.executable, "-m", "stem_core.cli", "worker", *_again(arguments))
+    def command(number: int) -> list[str]:
+        return [sys.executable, "-m", "stem_core.cli", "worker", *_again(arguments, number)]
 
     async def supervise() -> int:
         supervisor = Supervisor(
@@ -166,10 +167,24 @@ def _supervise(arguments: argparse.Namespace) -> int:
     return asyncio.run(supervise())
 
 
-def _again(arguments: argparse.Namespace) -> list[str]:
+def _again(arguments: argparse.Namespace, number: int) -> list[str]:
     """The arguments of one of the processes: this one's, but for what the supervisor does itself."""
     words = [arguments.app]
-    own = {"app", "line", "processes", "reload", "reload_dir", "health_port", "health_host", "until_empty"}
+    if arguments.name is not None:
+        words.append(
+            f"--name={arguments.name}.{number}" if arguments.processes > 1 else f"--name={arguments.name}"
+        )
+    own = {
+        "app",
+        "line",
+        "processes",
+        "reload",
+        "reload_dir",
+        "health_port",
+        "health_host",
+        "until_empty",
+        "name",
+    }
     for name, value in vars(arguments).items():
         if name in own or value is None or value == []:
             continue

@@ -1,8 +1,9 @@
 """``--processes N``: keeps N worker processes running, and is asked for their health in one place.
 
 A process that ends is started again: at once after recycling or a changed file, else after a pause with full
-jitter whose bound doubles. One that is wired wrongly (exit status 2 before it was ready) ends the supervisor: it
-would fail for ever. The first SIGTERM or SIGINT is passed on and lets tasks end, the second hurries, the third, or
+jitter whose bound doubles. One that was shut down from afar (exit status 0) stays down, and the last one to do so
+ends the supervisor. One that is wired wrongly (exit status 2 before it was ready) ends it too: it would fail for
+ever. The first SIGTERM or SIGINT is passed on and lets tasks end, the second hurries, the third, or
 time, kills.
 """
 
@@ -15,7 +16,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -27,12 +28,14 @@ from stem_core.operations.reports import Report, read
 from stem_core.operations.serving import REPORT_EVERY
 from stem_core.worker.signals import StopSignals
 
-__all__ = ["LINE_FLAG", "Supervisor"]
+__all__ = ["LINE_FLAG", "RECYCLED", "Supervisor"]
 
 _log = logging.getLogger("stem.supervisor")
 
 #: Added to a child's command with the number of its end of the line.
 LINE_FLAG: Final = "--supervised-by"
+#: Exit status of a supervised process that wants to be started afresh (EX_TEMPFAIL of sysexits.h).
+RECYCLED: Final = 75
 #: Exit status of a process that can never work; see ``stem_core.cli``.
 _MISUSED: Final = 2
 #: Seconds without a report after which a process is not healthy.
@@ -56,6 +59,10 @@ class Child:
         self.heard_at = 0.0
         self.ready_at: float | None = None
         self.status = 0
+        #: Set when it is to be started again at once, whatever it ended with.
+        self.again = asyncio.Event()
+        #: It was shut down from afar, and stays down.
+        self.dismissed = False
 
     def begin(self, process: asyncio.subprocess.Process) -> None:
         """A process was started."""
@@ -70,6 +77,8 @@ class Child:
     @property
     def problem(self) -> str:
         """Why it is not healthy; empty when it is."""
+        if self.dismissed:
+            return ""
         if self.process is None:
             return f"process {self.number} is not running"
         if self.report is None:
@@ -88,27 +97,26 @@ class Child:
 
 
 class Supervisor:
-    """Runs ``processes`` copies of ``command``."""
+    """Keeps ``processes`` processes running."""
 
     def __init__(
         self,
-        command: Sequence[str],
+        command: Callable[[int], Sequence[str]],
         *,
         processes: int,
         drain_timeout: float,
         health: Address | None = None,
         changes: AsyncIterator[Sequence[str]] | None = None,
     ) -> None:
-        """:param command: starts a worker process; it is given ``LINE_FLAG`` and a descriptor more.
+        """:param command: starts the process of a number from 1; it is given ``LINE_FLAG`` and a descriptor more.
         :param changes: names of changed files; each time everything is started again.
         """
-        self._command = tuple(command)
+        self._command = command
         self._drain_timeout = drain_timeout
         self._health = health
         self._changes = changes
         self._children = [Child(number) for number in range(1, processes + 1)]
         self._stopping = asyncio.Event()
-        self._restart = asyncio.Event()
         self._restarts = 0
         self._failure = 0
         self._departed: list[Family] = []
@@ -148,7 +156,7 @@ class Supervisor:
                 if watching is not None:
                     watching.cancel()
                     await asyncio.gather(watching, return_exceptions=True)
-        return self._failure or max((1 if each.status else 0) for each in self._children)
+        return self._failure or int(any(each.status not in {0, RECYCLED} for each in self._children))
 
     def _on_signal(self, count: int) -> None:
         self._stopping.set()
@@ -159,29 +167,33 @@ class Supervisor:
         assert self._changes is not None
         async for names in self._changes:
             _log.info("Changed: %s; starting again", ", ".join(names))
-            self._restart.set()  # ends the pauses of those that could not start
             for each in self._children:
+                each.again.set()  # ends the pause of one that could not start, too
                 each.signal(signal.SIGTERM)
 
     async def _keep(self, child: Child) -> None:
         pause = _FIRST_PAUSE
         while not self._stopping.is_set():
-            self._restart.clear()
+            child.again.clear()
             await self._live(child)
             if self._stopping.is_set():
                 return
             settled = child.ready_at is not None and time.monotonic() - child.ready_at >= _SETTLED
             if self._hopeless(child):
                 return
+            if child.status == 0 and child.ready_at is not None and not child.again.is_set():
+                _log.info("Process %d was shut down and stays down", child.number)
+                child.dismissed = True
+                return
             self._restarts += 1
-            if self._restart.is_set() or (child.status == 0 and child.ready_at is not None):
+            if child.status == RECYCLED or child.again.is_set():
                 pause = _FIRST_PAUSE
                 continue
             pause = _FIRST_PAUSE if settled else pause
             delay = random.uniform(0.0, pause)
             _log.error("Process %d ended with %s; again in %.1f s", child.number, _how(child.status), delay)
             pause = min(pause * 2, _LONGEST_PAUSE)
-            await self._sleep(delay)
+            await self._sleep(child, delay)
 
     def _hopeless(self, child: Child) -> bool:
         if child.status != _MISUSED or child.ready_at is not None or self._changes is not None:
@@ -196,7 +208,7 @@ class Supervisor:
         with theirs:
             # A session of its own: a ^C at the terminal is for the supervisor, which passes it on once.
             process = await asyncio.create_subprocess_exec(
-                *self._command,
+                *self._command(child.number),
                 LINE_FLAG,
                 str(theirs.fileno()),
                 pass_fds=(theirs.fileno(),),
@@ -232,8 +244,8 @@ class Supervisor:
         finally:
             stopping.cancel()
 
-    async def _sleep(self, delay: float) -> None:
-        waits = [asyncio.create_task(self._stopping.wait()), asyncio.create_task(self._restart.wait())]
+    async def _sleep(self, child: Child, delay: float) -> None:
+        waits = [asyncio.create_task(self._stopping.wait()), asyncio.create_task(child.again.wait())]
         try:
             await asyncio.wait(waits, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
         finally:
