@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
+
+import msgspec
 
 from stem_core.arguments import convert
 from stem_core.clock import seconds
@@ -33,29 +35,19 @@ class Runs(Protocol):
     def run_sync(self, work: Callable[[Wiring], Awaitable[T]]) -> T: ...
 
 
-class TaskHandle(Generic[R]):
-    """One task, known by its id. ``str(handle)`` is the id."""
+class TaskHandle(msgspec.Struct, Generic[R], frozen=True, eq=False, weakref=True):
+    """One task, known by its id. ``str(handle)`` is the id.
 
-    __slots__ = ("_ignored", "_result_type", "_stem", "adjustments", "deduplicated", "id")
+    ``adjustments``: what was asked for and could not be done as asked. ``deduplicated``: a unique task was
+    already there, and this is its handle. ``ignored``: the result is not to be kept, so it is None.
+    """
 
-    def __init__(
-        self,
-        stem: Runs,
-        id: str,
-        result_type: Any = Any,
-        *,
-        adjustments: Sequence[Adjustment] = (),
-        deduplicated: bool = False,
-        ignored: bool = False,
-    ) -> None:
-        self.id = id
-        #: What was asked for and could not be done as asked.
-        self.adjustments = adjustments
-        #: Whether a unique task was already there, and this is its handle.
-        self.deduplicated = deduplicated
-        self._stem = stem
-        self._result_type = result_type
-        self._ignored = ignored
+    stem: Runs
+    id: str
+    result_type: Any = Any
+    adjustments: tuple[Adjustment, ...] = ()
+    deduplicated: bool = False
+    ignored: bool = False
 
     def __str__(self) -> str:
         return self.id
@@ -65,7 +57,7 @@ class TaskHandle(Generic[R]):
 
     async def status(self) -> TaskStatus | None:
         """What is recorded of the task; None when nothing is, or no longer."""
-        return await self._stem.run(self._status)
+        return await self.stem.run(self._status)
 
     async def result(self, timeout: Duration | None = None) -> R:
         """The task's result, as soon as it has one.
@@ -75,28 +67,28 @@ class TaskHandle(Generic[R]):
         :raises TaskRevoked: it was cancelled.
         :raises TaskTimeout: neither within ``timeout``.
         """
-        status = await self._stem.run(lambda wiring: self._wait(wiring, timeout))
-        return cast(R, self._value(status, await self._stem.run(_itself)))
+        status = await self.stem.run(lambda wiring: self._wait(wiring, timeout))
+        return cast(R, self._value(status, await self.stem.run(_itself)))
 
     async def revoke(self, *, terminate: bool = False) -> bool:
         """Call the task off: what waits is never run. Returns whether it is known to be cancelled by now.
 
         :param terminate: also stop it if it runs.
         """
-        return await self._stem.run(lambda wiring: revoke(wiring, self.id, terminate=terminate))
+        return await self.stem.run(lambda wiring: revoke(wiring, self.id, terminate=terminate))
 
     def status_sync(self) -> TaskStatus | None:
         """:meth:`status` from code without an event loop."""
-        return self._stem.run_sync(self._status)
+        return self.stem.run_sync(self._status)
 
     def result_sync(self, timeout: Duration | None = None) -> R:
         """:meth:`result` from code without an event loop."""
-        status = self._stem.run_sync(lambda wiring: self._wait(wiring, timeout))
-        return cast(R, self._value(status, self._stem.run_sync(_itself)))
+        status = self.stem.run_sync(lambda wiring: self._wait(wiring, timeout))
+        return cast(R, self._value(status, self.stem.run_sync(_itself)))
 
     def revoke_sync(self, *, terminate: bool = False) -> bool:
         """:meth:`revoke` from code without an event loop."""
-        return self._stem.run_sync(lambda wiring: revoke(wiring, self.id, terminate=terminate))
+        return self.stem.run_sync(lambda wiring: revoke(wiring, self.id, terminate=terminate))
 
     async def _status(self, wiring: Wiring) -> TaskStatus | None:
         (found,) = await _backend(wiring, self.id).fetch([self.id])
@@ -118,9 +110,9 @@ class TaskHandle(Generic[R]):
             raise TaskFailed(self.id, error.type, error.message, error.traceback)
         if status.state is TaskState.CANCELLED:
             raise TaskRevoked(f"Task {self.id} was cancelled: {status.reason or 'no reason was given'}.")
-        if self._ignored or status.meta.get(IGNORED_META):
+        if self.ignored or status.meta.get(IGNORED_META):
             return None
-        return decode_result(wiring, status, self._result_type)
+        return decode_result(wiring, status, self.result_type)
 
 
 def decode_result(wiring: Wiring, status: TaskStatus, result_type: Any = Any) -> Any:

@@ -335,14 +335,10 @@ class Stem(Connected):
 
     def _handle(self, draft: Draft, holder: str | None = None) -> TaskHandle[Any]:
         """The handle of what was published, or of ``holder``, which it is a duplicate of."""
-        asked = draft.plan.asked
+        id = draft.publish.envelope.id if holder is None else holder
+        plan = draft.plan
         return TaskHandle(
-            self,
-            draft.publish.envelope.id if holder is None else holder,
-            draft.result_type,
-            adjustments=draft.plan.adjustments,
-            deduplicated=holder is not None,
-            ignored=asked.ignore_result,
+            self, id, draft.result_type, plan.adjustments, holder is not None, plan.asked.ignore_result
         )
 
 

@@ -92,7 +92,9 @@ def resolve(
     metadata = metadata or _NO_METADATA
     route = routing.route(name)
     queue = _queue(enqueue, task, routing, None if route is None else route.queue)
-    wanted = enqueue.priority if enqueue.priority is not UNSET else task.priority
+    wanted: Any = enqueue.priority if enqueue.priority is not UNSET else task.priority
+    if not isinstance(wanted, int):
+        raise ValueError(f"priority={wanted!r} is not between 0 and 9 (9 is most urgent)")
     if not wanted and enqueue.priority is UNSET and route is not None and route.priority is not None:
         wanted = route.priority
     priority = routing.priority(queue, route, wanted)

@@ -72,6 +72,8 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "compression that compresses nothing": ({"compression": "json"}, ConfigurationError, "value encoder"),
     "unprintable queue": ({"queue": "a\nb"}, ValueError, "queue name"),
     "unprintable reply_to": ({"reply_to": "a\tb"}, ValueError, "reply_to"),
+    "priority that is none": ({"priority": None}, ValueError, "priority=None"),
+    "unprintable task name": ({"task_id": "x"}, ValueError, "task name"),
     "link that is none": ({"link": ["next"]}, TypeError, "signature"),
     "routing key that is no text": ({"routing_key": 3}, TypeError, "routing_key=3"),
 }
@@ -113,7 +115,8 @@ async def captured(call: Signature[Any]) -> tuple[Envelope, Message]:
 @pytest.mark.parametrize("case", REFUSED)
 async def test_refused_option(case: str, stem: Stem, way: Any) -> None:
     asked, error, words = REFUSED[case]
-    call: Signature[Any] = Signature(name="work", enqueue_options=TaskEnqueueOptions(**asked))
+    name = "a\nb" if "task name" in case else "work"
+    call: Signature[Any] = Signature(name=name, enqueue_options=TaskEnqueueOptions(**asked))
     with pytest.raises(error, match=words):
         await way(stem, call)
     stats = await stem.broker.stats("default")
@@ -249,7 +252,7 @@ async def test_a_call_by_name_goes_as_its_task_says_where_that_is_known(stem: St
     ]
     found = [envelope for _, envelope in await take(stem, "own")]
     assert [(each.priority, each.result_encoder) for each in found] == [(4, "json")] * 3
-    assert {each._result_type for each in handles} == {int}
+    assert {each.result_type for each in handles} == {int}
     assert stem.seal_call(Signature[Any](name="known"))[0].queue == "own"
     linked = Signature[Any](name="a", enqueue_options=TaskEnqueueOptions(link=[Signature[Any](name="known")]))
     await stem.enqueue_call(linked)
