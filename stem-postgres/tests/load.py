@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from typing import Self
 
 from stem_core.envelope import Ack, Message, Settlement, new_id
 from stem_core.errors import PublishError, StemError
@@ -53,6 +54,15 @@ class Load:
         self._stopping = asyncio.Event()
         self._producers: list[asyncio.Task[None]] = []
         self._consumers: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        tasks = [*self._producers, *self._consumers]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def start(self, producers: int = 2, consumers: int = 3) -> None:
         self._producers = [asyncio.create_task(self._produce()) for _ in range(producers)]

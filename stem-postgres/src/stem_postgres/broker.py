@@ -93,6 +93,7 @@ class PostgresBroker:
         self._listener = Listener(self.database, channel, self._heard, self._arrivals.all)
         self._doorbell = Doorbell(self.database, channel, _RING_EVERY)
         self._janitor = Janitor(self.database, (messages.PRUNE,))
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._turn = 0
         self._pause = _FIRST_POLL
 
@@ -103,6 +104,7 @@ class PostgresBroker:
         :raises ConfigurationError: the schema is missing or old and may not be changed from here.
         """
         self.identity = await self.database.open(partial(prepare, self.database))
+        self._loop = asyncio.get_running_loop()
         self._janitor.start()
 
     async def close(self) -> None:
@@ -330,12 +332,18 @@ class PostgresBroker:
         :raises ConfigurationError: as :meth:`commit_on`.
         """
         self._check(steps)
-        return transactional.run_sync(conn, steps, self.scope, self.database)
+        answers = transactional.run_sync(conn, steps, self.scope, self.database)
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it was closed: nobody here has to be woken
+                self._loop.call_soon_threadsafe(self._expect, steps)
+        return answers
 
     def _check(self, steps: Sequence[Step]) -> None:
         messages.check((message for step in steps for message in step.publishes), self.capabilities)
 
     def _expect(self, steps: Sequence[Step]) -> None:
+        if self.database.closed:
+            return
         queues = {message.queue for step in steps for message in step.publishes}
         if queues:
             self._doorbell.ring_after(_AFTER_COMMIT, queues)
