@@ -62,7 +62,7 @@ def updates(draw: st.DrawFn) -> StatusUpdate:
         enqueued_at=draw(st.none() | instants),
         started_at=draw(st.none() | instants),
         finished_at=draw(st.none() | instants),
-        ttl=draw(st.sampled_from([None, 60.0, 3600.0])),
+        ttl=draw(st.sampled_from([None, 60.0, 3600.0, 3601.0, 7200.0])),
     )
 
 
@@ -166,6 +166,21 @@ async def test_everything_the_backend_keeps_expires(backend: RedisBackend, adapt
     assert left[f"{prefix}i"] >= left[f"{prefix}t:t"]
 
 
+async def test_an_expiry_is_never_earlier_than_asked_for_and_little_later(backend: RedisBackend) -> None:
+    key = f"{backend.keys.prefix}t:t"
+    steps = [(TaskState.QUEUED, 7200.0), (TaskState.RUNNING, 7200.0), (TaskState.RETRYING, 3600.0),
+             (TaskState.RUNNING, 50_000.0), (TaskState.RETRYING, 1.0), (TaskState.RUNNING, None),
+             (TaskState.SUCCEEDED, 7200.0)]  # fmt: skip
+    for attempt, (state, ttl) in enumerate(steps):
+        await backend.record([StatusUpdate(id="t", state=state, attempt=attempt, ttl=ttl)])
+        left = await backend.server.command("PTTL", key)
+        if ttl is None:
+            assert left == -1
+        else:
+            slack = 60_000 if ttl >= 3600 else 0
+            assert ttl * 1000 - 500 <= left <= ttl * 1000 + slack, (state, ttl)
+
+
 async def test_a_state_key_that_stays_keeps_the_index(backend: RedisBackend) -> None:
     await backend.state_write("a:stays", b"1", expect=0, ttl=None)
     await backend.state_write("a:goes", b"2", expect=0, ttl=60)
@@ -226,7 +241,11 @@ async def test_many_waits_share_a_connection_and_leave_nothing(backend: RedisBac
     assert timed_out is None
     await asyncio.gather(cancelled, return_exceptions=True)
     assert not backend._completions._waiters
-    assert not backend._completions._confirmed
+    backend._completions._leave()  # what a timer does after a few quiet seconds
+    await backend.record([StatusUpdate(id="late", state=TaskState.RUNNING, ttl=60)])
+    waiting = asyncio.create_task(backend.wait("late", 20))
+    await other.record([StatusUpdate(id="late", state=TaskState.SUCCEEDED, ttl=60)])
+    assert (await waiting) is not None
 
 
 async def test_a_callback_is_kept_whole(backend: RedisBackend) -> None:

@@ -25,7 +25,7 @@ from stem_redis.groups import Groups
 from stem_redis.keys import Keys
 from stem_redis.listing import fetch_statuses, list_statuses
 from stem_redis.scripts import SCRIPTS
-from stem_redis.wire import milliseconds, pack_rows, status_row
+from stem_redis.wire import Row, milliseconds, pack_rows, status_row
 
 __all__ = ["RedisBackend"]
 
@@ -42,7 +42,7 @@ class RedisBackend:
         self.server = Server(url, options)
         self.keys = Keys(options.namespace)
         self._groups = Groups(self.server, self.keys)
-        self._completions = Completions(self.server)
+        self._completions = Completions(self.server, self.keys)
 
     async def open(self) -> None:
         await self.server.open()
@@ -60,7 +60,9 @@ class RedisBackend:
         calls = []
         for first in range(0, len(updates), _MOST_UPDATES):
             parts: list[bytes] = []
-            rows = [status_row(update, parts) for update in updates[first : first + _MOST_UPDATES]]
+            rows: Row = []
+            for update in updates[first : first + _MOST_UPDATES]:
+                rows += status_row(update, parts)
             calls.append(((), (self.keys.prefix, pack_rows(rows), b"".join(parts))))
         answers = await self.server.run_all(SCRIPTS["record"], calls)
         return [flag == 49 for answer in answers for flag in answer]  # ord("1")
@@ -70,12 +72,11 @@ class RedisBackend:
 
     async def wait(self, id: str, timeout: float) -> TaskStatus | None:
         self.server.check_open()
-        channel = self.keys.done(id)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while True:
             # Listen first, then look: what is recorded in between is told.
-            told = await self._completions.watch(channel)
+            told = await self._completions.watch(id)
             try:
                 (status,) = await self.fetch([id])
                 if status is not None and status.terminal:
@@ -85,7 +86,7 @@ class RedisBackend:
             except TimeoutError:
                 return None
             finally:
-                await self._completions.unwatch(channel, told)
+                self._completions.unwatch(id, told)
 
     async def list(self, query: StatusQuery) -> StatusPage:
         return await list_statuses(self.server, self.keys.prefix, query)

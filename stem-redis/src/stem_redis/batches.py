@@ -74,11 +74,12 @@ def publish_calls(keys: Keys, messages: Sequence[Message]) -> Iterator[Call]:
     """The calls of publish.lua that publish ``messages``, in order."""
     at = 0
     while at < len(messages):
-        roots, rows, parts, size = Roots(keys), list[Any](), list[bytes](), 0
-        while at < len(messages) and len(rows) < MOST_MESSAGES and size < MOST_BYTES:
+        roots, rows, parts, size, count = Roots(keys), list[Any](), list[bytes](), 0, 0
+        while at < len(messages) and count < MOST_MESSAGES and size < MOST_BYTES:
             message = messages[at]
-            rows.append(message_row(roots.index(message.queue), message, parts))
+            rows += message_row(roots.index(message.queue), message, parts)
             size += len(message.sealed)
+            count += 1
             at += 1
         yield roots.roots, (pack_rows(rows), b"".join(parts))
 
@@ -99,11 +100,11 @@ def settlement_row(roots: Roots, settlement: Settlement) -> Row | None:
         return None
     match settlement.action:
         case Ack():
-            row.append("a")
+            row += ("a", 0, 0)
         case Retry(delay):
-            row += ("r", milliseconds(delay))
+            row += ("r", milliseconds(delay), 0)
         case Release(delay):
-            row += ("l", milliseconds(delay))
+            row += ("l", milliseconds(delay), 0)
         case DeadLetter(reason, detail):
             row += ("d", reason, detail)
     return row
@@ -113,19 +114,33 @@ def commit_calls(keys: Keys, once_ttl: int, steps: Sequence[Step]) -> Iterator[C
     """The calls of commit.lua that do ``steps``, in order. Each settlement's receipt must be readable."""
     at = 0
     while at < len(steps):
-        roots, rows, parts, size = Roots(keys), list[Any](), list[bytes](), 0
-        while at < len(steps) and len(rows) < MOST_STEPS and size < MOST_BYTES:
-            step = steps[at]
-            before = len(parts)
-            settlement = settlement_row(roots, step.settlement) if step.settlement else None
-            rows.append(
-                (
-                    settlement or False,
-                    [status_row(update, parts) for update in step.updates],
-                    [message_row(roots.index(each.queue), each, parts) for each in step.publishes],
-                    [outcome_row(added, parts) for added in step.outcomes],
-                )
-            )
-            size += sum(map(len, parts[before:]))
+        roots, rows, parts, size, count = Roots(keys), list[Any](), list[bytes](), 0, 0
+        while at < len(steps) and count < MOST_STEPS and size < MOST_BYTES:
+            size += _add_step(roots, rows, parts, steps[at])
+            count += 1
             at += 1
         yield roots.roots, (keys.prefix, once_ttl, pack_rows(rows), b"".join(parts))
+
+
+def _add_step(roots: Roots, rows: Row, parts: list[bytes], step: Step) -> int:
+    """Add the row of a step (see commit.lua); answers the size of its parts."""
+    start, first = len(rows), len(parts)
+    settlement = settlement_row(roots, step.settlement) if step.settlement else None
+    if settlement is None:
+        rows += (0, 0, 0)
+    else:
+        rows += (0, 0, 1)
+        rows += settlement
+    rows.append(len(step.updates))
+    for update in step.updates:
+        rows += status_row(update, parts)
+    rows.append(len(step.publishes))
+    for message in step.publishes:
+        rows += message_row(roots.index(message.queue), message, parts)
+    rows.append(len(step.outcomes))
+    for added in step.outcomes:
+        rows += outcome_row(added, parts)
+    size = sum(map(len, parts[first:]))
+    rows[start] = len(rows) - start - 1
+    rows[start + 1] = size
+    return size

@@ -147,7 +147,8 @@ class RedisBroker:
         sent = [row for row in rows if row is not None]
         if not sent:
             return [False] * len(rows)
-        flags = iter(await self.server.run(script, roots.roots, number, pack_rows(sent)))
+        flat = [item for row in sent for item in row]
+        flags = iter(await self.server.run(script, roots.roots, number, pack_rows(flat)))
         return [row is not None and next(flags) == 49 for row in rows]
 
     # queues

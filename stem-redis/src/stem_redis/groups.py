@@ -44,14 +44,13 @@ class Groups:
     ) -> bool:
         definition = pack_rows(_Definition(tuple(members), tuple(callback), deadline))
         parts: list[bytes] = []
-        rows = [
-            (
-                self._keys.root(each.message.queue),
-                message_row(0, each.message, parts),
-                status_row(each.queued, parts),
-            )
-            for each in callback
-        ]
+        rows = []
+        for each in callback:
+            message = message_row(0, each.message, parts)
+            first = len(parts)
+            status = status_row(each.queued, parts)
+            size = sum(map(len, parts[first:]))
+            rows.append((self._keys.root(each.message.queue), message, status, size))
         life = max(1, milliseconds(ttl))
         packed = pack_rows(list(members)), pack_rows(rows), b"".join(parts)
         made = await self._server.run("group_create", (), self._keys.prefix, id, life, definition, *packed)

@@ -37,7 +37,7 @@ Backend
                         ``n`` name, ``q`` queue, ``p`` payload, ``c`` encoder, ``e`` error, ``g`` progress,
                         ``m:KEY`` a value of meta (``e``, ``g`` and meta as msgpack), ``t`` enqueued,
                         ``b`` begun, ``f`` finished (microseconds). Expires by its ``ttl``.
-``N:w:ID``     channel  Says that a task reached a terminal state.
+``N:w:0..15``  channel  Ids of tasks that reached a terminal state, by the last characters of the id.
 ``N:i:HOUR``   list     Index for listing: ids enqueued in an hour (0: unknown), only appended to. Expires
                         within an hour after its last status.
 ``N:i``        zset     The hours that have an index. Expires with the last of them.
@@ -106,8 +106,10 @@ class Keys:
     def broadcast(self, channel: str) -> str:
         return f"{self.prefix}b:{channel}"
 
-    def done(self, id: str) -> str:
-        return f"{self.prefix}w:{id}"
+    def ended(self, id: str) -> str:
+        """The channel that tells of the end of a task; ``tell_ended`` in status.lua agrees."""
+        before_last = ord(id[-2]) if len(id) > 1 else 0
+        return f"{self.prefix}w:{(ord(id[-1]) + 7 * before_last) % 16}"
 
     def everything(self) -> tuple[str, str]:
         """Patterns that match every key of the namespace."""

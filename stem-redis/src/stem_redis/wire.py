@@ -31,7 +31,7 @@ __all__ = [
     "status_row",
 ]
 
-#: What a script takes for one item: see the file that reads it.
+#: What a script takes for one item, to be joined with others: see the file that reads it.
 Row = list[Any]
 
 pack_rows: Final = msgspec.msgpack.Encoder().encode
@@ -73,7 +73,10 @@ def _from_micros(value: bytes) -> datetime:
 
 
 def message_row(root: int, message: Message, parts: list[bytes]) -> Row:
-    """The row of a publish (see ``publish`` in queue.lua); its sealed bytes go to ``parts``."""
+    """The row of a publish (see ``publish`` in queue.lua); its sealed bytes go to ``parts``.
+
+    Every row is a flat list: a call carries the rows of all its items as one.
+    """
     sealed = message.sealed
     parts.append(sealed)
     due = message.not_before
@@ -145,8 +148,10 @@ def status_row(update: StatusUpdate, parts: list[bytes]) -> Row:
         bucket,
         -1 if update.ttl is None else max(1, milliseconds(update.ttl)),
         owned,
-        text,
-        binary,
+        len(text),
+        *text,
+        len(binary),
+        *binary,
     ]
 
 
@@ -161,7 +166,7 @@ def status_of(id: str, flat: Sequence[bytes]) -> TaskStatus | None:
         return None
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     order = fields[b"o"].decode()
-    state, bar, reason = order[40:].partition("|")
+    state, bar, reason = order[50:].partition("|")
     get = fields.get
     name, queue, encoder, error, progress = get(b"n"), get(b"q"), get(b"c"), get(b"e"), get(b"g")
     enqueued, started, finished = get(b"t"), get(b"b"), get(b"f")

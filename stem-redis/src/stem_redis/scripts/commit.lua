@@ -1,86 +1,99 @@
 -- Does steps, each all or nothing: what may refuse one is looked at before anything of it is written.
--- KEYS: roots. ARGV: prefix, once_ttl ms, msgpack of steps {settlement row or false, status rows, message rows,
--- outcome rows}, binary parts in one string. Answers '1' or '0' of each.
-local prefix, once_ttl, steps, cut = ARGV[1], tonumber(ARGV[2]), cmsgpack.unpack(ARGV[3]), cutter(ARGV[4])
-local now, out, receipts = now_ms(), {}, {}
+-- KEYS: roots. ARGV: prefix, once_ttl ms, msgpack of steps, binary parts in one string. Answers '1' or '0' of each.
+-- A step, in one flat array with the others: how many items follow, the size of its parts, 1 and a settlement row or
+-- 0, then a count and so many rows of statuses, of messages, and of outcomes.
+local prefix, once_ttl, rows = ARGV[1], tonumber(ARGV[2]), cmsgpack.unpack(ARGV[3])
+local cut, now, out = cutter(ARGV[4]), now_ms(), {}
 
-for _, step in ipairs(steps) do
-  if step[1] then
-    receipts[#receipts + 1] = step[1]
+local receipts, at = {}, 0
+while at < #rows do
+  if rows[at + 3] == 1 then
+    receipts[#receipts + 1] = at + 3
   end
+  at = at + 1 + rows[at + 1]
 end
 if #receipts > 0 then
   unblock(KEYS[1])
-  look_up(KEYS, receipts)
+  look_up(KEYS, rows, receipts)
 end
 
--- Whether no terminal update of the step would be refused, each seen after those before it.
-local function none_refused(updates)
+-- Whether no terminal update of `n` would be refused, each seen after those before it.
+local function none_refused(place, n)
   local after = {}
-  for _, row in ipairs(updates) do
-    local order = after[row[1]] or order_of(prefix, row[1])
-    if may_follow(order, row[2]) then
-      after[row[1]] = row[2]
-    elseif string.sub(row[2], 21, 21) == TERMINAL then
+  for _ = 1, n do
+    local id, new = rows[place + 1], rows[place + 2]
+    if may_follow(after[id] or order_of(prefix, id), new) then
+      after[id] = n > 1 and new or nil
+    elseif string.sub(new, 21, 21) == TERMINAL then
       return false
     end
+    place = after_status(rows, place)
   end
   return true
 end
 
 local function complete(group)
   for _, row in ipairs(cmsgpack.unpack(redis.call('HGET', prefix .. 'g:' .. group, 'c') or '\144')) do
-    publish(row[1], row[2], row[3], now)
-    write_status(prefix, row[4], cutter(row[5]))
+    publish(row[1], row[2], 0, row[4], now)
+    write_status(prefix, row[3], 0, cutter(row[5]), now)
   end
 end
 
-local function skip(step)
-  for _, row in ipairs(step[2]) do
-    for at = 2, #row[8], 2 do
-      cut(row[8][at])
-    end
+-- Writes the statuses, messages and outcomes that begin after `place`.
+local function write(place)
+  local n = rows[place + 1]
+  place = place + 1
+  for _ = 1, n do
+    write_status(prefix, rows, place, cut, now)
+    place = after_status(rows, place)
   end
-  for _, row in ipairs(step[3]) do
-    cut(row[4])
+  n = rows[place + 1]
+  place = place + 1
+  for _ = 1, n do
+    publish(KEYS[rows[place + 1]], rows, place, cut(rows[place + 4]), now)
+    place = place + MESSAGE
   end
-  for _, row in ipairs(step[4]) do
-    cut(row[4])
-    cut(math.max(row[5], 0))
-  end
-end
-
-local function do_step(step)
-  local row = step[1]
-  if row and not settle(KEYS[row[1]], row, now, once_ttl) then
-    skip(step)
-    return 0
-  end
-  for _, update in ipairs(step[2]) do
-    write_status(prefix, update, cut)
-  end
-  for _, message in ipairs(step[3]) do
-    publish(KEYS[message[1]], message, cut(message[4]), now)
-  end
-  for _, outcome in ipairs(step[4]) do
-    local _, _, just_now = add_outcome(prefix, outcome, cut)
+  n = rows[place + 1]
+  place = place + 1
+  for _ = 1, n do
+    local _, _, just_now = add_outcome(prefix, rows, place, cut)
     if just_now then
-      complete(outcome[1])
+      complete(rows[place + 1])
     end
+    place = place + OUTCOME
   end
-  return 1
 end
 
-for n, step in ipairs(steps) do
-  local row = step[1]
-  local held_now = not row or holds(KEYS[row[1]] .. ':s' .. row[2], row[3], row[4])
-  if held_now and none_refused(step[2]) then
-    out[n] = do_step(step)
+local function do_step(place)
+  local updates = place + 3
+  if rows[place + 3] == 0 then
+    if not none_refused(updates + 1, rows[updates + 1]) then
+      return false
+    end
   else
-    skip(step)
-    out[n] = 0
+    updates = updates + SETTLEMENT
+    local stream = stream_of(KEYS, rows, place + 3)
+    if
+      not holds(stream, rows[place + 6], rows[place + 7])
+      or not none_refused(updates + 1, rows[updates + 1])
+      or not settle(KEYS[rows[place + 4]], stream, rows, place + 3, now, once_ttl)
+    then
+      return false
+    end
   end
+  write(updates)
+  return true
+end
+
+at = 0
+while at < #rows do
+  local done = do_step(at)
+  if not done then
+    cut(rows[at + 2])
+  end
+  out[#out + 1] = done and 1 or 0
+  at = at + 1 + rows[at + 1]
 end
 write_finished()
-write_index(prefix)
+write_statuses(prefix)
 return table.concat(out)

@@ -21,7 +21,8 @@ local function in_chunks(list, call)
   end
 end
 
--- The parts of ARGV[n], one string, cut by the sizes that go with it: the servers' msgpack has no bytes.
+-- Rows come as one flat array, read by position: tables for each would cost as much as the commands do.
+-- Binary parts come beside it as one string, cut by the sizes in the rows: the servers' msgpack has no bytes.
 local function cutter(body)
   local at = 1
   return function(size)

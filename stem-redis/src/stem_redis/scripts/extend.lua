@@ -1,14 +1,17 @@
--- Moves the end of leases to now + lease. KEYS: roots. ARGV: lease ms, msgpack of rows {root's index, level,
--- entry, count}. Answers '1' or '0' of each.
+-- Moves the end of leases to now + lease. KEYS: roots. ARGV: lease ms, msgpack of rows of six, as in settle.
+-- Answers '1' or '0' of each.
 local lease, rows, now, out = tonumber(ARGV[1]), cmsgpack.unpack(ARGV[2]), now_ms(), {}
-local streams = {}
+local streams, places = {}, {}
+for at = 0, #rows - 1, 6 do
+  places[#places + 1] = at
+end
 unblock(KEYS[1])
-look_up(KEYS, rows)
-for n, row in ipairs(rows) do
-  local stream = KEYS[row[1]] .. ':s' .. row[2]
-  if holds(stream, row[3], row[4]) then
-    streams[stream] = streams[stream] or { root = KEYS[row[1]] }
-    table.insert(streams[stream], row[3])
+look_up(KEYS, rows, places)
+for n, at in ipairs(places) do
+  local stream = stream_of(KEYS, rows, at)
+  if holds(stream, rows[at + 3], rows[at + 4]) then
+    streams[stream] = streams[stream] or { root = KEYS[rows[at + 1]] }
+    table.insert(streams[stream], rows[at + 3])
     out[n] = 1
   else
     out[n] = 0

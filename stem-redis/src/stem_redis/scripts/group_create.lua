@@ -1,5 +1,6 @@
 -- Opens a group. ARGV: prefix, id, ttl ms, definition, msgpack of members, msgpack of callback rows
--- {root, message row, status row}, their binary parts in one string. Answers 1, or 0 when the id is there.
+-- {root, message row, status row, size of the status row's parts}, their binary parts in one string.
+-- Answers 1, or 0 when the id is there.
 local prefix, ttl, members = ARGV[1], ARGV[3], cmsgpack.unpack(ARGV[5])
 local key, cut, callback = prefix .. 'g:' .. ARGV[2], cutter(ARGV[7]), cmsgpack.unpack(ARGV[6])
 if redis.call('EXISTS', key) == 1 then
@@ -21,12 +22,7 @@ end
 if #callback > 0 then
   local rows = {}
   for n, row in ipairs(callback) do
-    local body, status = cut(row[2][4]), row[3]
-    local parts = {}
-    for at = 2, #status[8], 2 do
-      parts[#parts + 1] = cut(status[8][at])
-    end
-    rows[n] = { row[1], row[2], body, status, table.concat(parts) }
+    rows[n] = { row[1], row[2], row[3], cut(row[2][4]), cut(row[4]) }
   end
   redis.call('HSET', key, 'c', cmsgpack.pack(rows))
 end

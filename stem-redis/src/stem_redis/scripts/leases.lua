@@ -3,16 +3,28 @@
 
 local held, finished = {}, {}
 
--- Looks up the pending entries of many receipts at once: rows of {.., level, entry, count}.
-local function look_up(roots, rows)
+-- The stream of the row after `at`: root's index, level, entry, delivery count, ...
+local names = {}
+local function stream_of(roots, rows, at)
+  local index, level = rows[at + 1], rows[at + 2]
+  local name = names[index * 10 + level]
+  if not name then
+    name = roots[index] .. ':s' .. level
+    names[index * 10 + level] = name
+  end
+  return name
+end
+
+-- Looks up the pending entries of many receipts at once: those of the rows at `places`.
+local function look_up(roots, rows, places)
   local ranges = {}
-  for _, row in ipairs(rows) do
-    local stream = roots[row[1]] .. ':s' .. row[2]
+  for _, at in ipairs(places) do
+    local stream, entry = stream_of(roots, rows, at), rows[at + 3]
     local range = ranges[stream]
     if range then
-      range.last, range.n = row[3], range.n + 1
+      range.last, range.n = entry, range.n + 1
     else
-      ranges[stream] = { first = row[3], last = row[3], n = 1 }
+      ranges[stream] = { first = entry, last = entry, n = 1 }
     end
   end
   for stream, range in pairs(ranges) do
@@ -50,12 +62,13 @@ local function finish(root, level, stream, entry)
   list[#list + 1] = entry
 end
 
--- Settles one delivery, which must be held: row is {root's index, level, entry, count, id, once, what, ...}
---   'a' ack   'r' retry, delay ms   'l' release, delay ms   'd' dead letter, reason, detail
+-- Settles one delivery, which must be held. Its row is after `at`: root's index, level, entry, count, id, once, what,
+-- and two more:  'a' ack   'r' retry, delay ms   'l' release, delay ms   'd' dead letter, reason, detail
 -- False when an operator removed the entry from under the lease.
-local function settle(root, row, now, once_ttl)
-  local level, entry, id, once, what = row[2], row[3], row[5], row[6], row[7]
-  local stream = root .. ':s' .. level
+local SETTLEMENT = 9
+
+local function settle(root, stream, rows, at, now, once_ttl)
+  local level, entry, id, once, what = rows[at + 2], rows[at + 3], rows[at + 5], rows[at + 6], rows[at + 7]
   if what == 'a' then
     if once == 1 then
       forget_once(root, id, once_ttl)
@@ -72,12 +85,13 @@ local function settle(root, row, now, once_ttl)
   local fields = found[2]
   local g, a, d, o = parse_counts(fields[6])
   if what == 'r' then
-    add_or_schedule(root, level, id, fields[4], counts_of(g, a + 1, 0, o), row[8], now)
+    add_or_schedule(root, level, id, fields[4], counts_of(g, a + 1, 0, o), rows[at + 8], now)
   elseif what == 'l' then
-    add_or_schedule(root, level, id, fields[4], counts_of(g, a, d + row[4] - 1, o), row[8], now)
+    add_or_schedule(root, level, id, fields[4], counts_of(g, a, d + rows[at + 4] - 1, o), rows[at + 8], now)
   else
     local counts = g .. ' ' .. a .. ' 0 ' .. o
-    redis.call('XADD', root .. ':x', '*', 'i', id, 'e', fields[4], 'c', counts, 'r', row[8], 't', row[9], 'l', level)
+    local reason, detail = rows[at + 8], rows[at + 9]
+    redis.call('XADD', root .. ':x', '*', 'i', id, 'e', fields[4], 'c', counts, 'r', reason, 't', detail, 'l', level)
   end
   return true
 end

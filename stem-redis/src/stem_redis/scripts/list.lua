@@ -27,7 +27,7 @@ for n = #ids, 1, -1 do
   if
     f[1]
     and string.sub(f[1], 23, 40) == string.format('%08d%010d', hour, position)
-    and (not states or states[string.match(f[1], '^%a+', 41)])
+    and (not states or states[string.match(f[1], '^%a+', 51)])
     and (not names or names[f[2]])
     and (not queues or queues[f[3]])
   then

@@ -89,23 +89,25 @@ local function parse_counts(text)
   return tonumber(g), tonumber(a), tonumber(d), tonumber(o)
 end
 
--- A message as published: row is {root's index, level, id, size, once, due ms, delay ms}.
-local function publish(root, row, sealed, now)
-  local id, counts = row[3], nil
-  if row[5] == 1 then
+-- A message as published. Its row is after `at`: root's index, level, id, size, once, due ms, delay ms.
+local MESSAGE = 7
+
+local function publish(root, rows, at, sealed, now)
+  local level, id, counts = rows[at + 2], rows[at + 3], nil
+  if rows[at + 5] == 1 then
     if not redis.call('SET', root .. ':once:' .. id, '1', 'NX') then
       return 0
     end
     counts = '0 0 0 1'
   end
-  local due = row[6]
-  if row[7] > 0 then
-    due = math.max(due, now + 1 + row[7])
+  local due, delay = rows[at + 6], rows[at + 7]
+  if delay > 0 then
+    due = math.max(due, now + 1 + delay)
   end
   if due > now then
-    schedule(root, row[2], id, sealed, counts, due, now)
+    schedule(root, level, id, sealed, counts, due, now)
   else
-    add(root, row[2], id, sealed, counts)
+    add(root, level, id, sealed, counts)
     ring(root)
   end
   count(root, 'published', 1)

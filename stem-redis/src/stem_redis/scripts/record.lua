@@ -1,8 +1,10 @@
 -- Records updates. KEYS: none. ARGV: prefix, msgpack of rows (see status.lua), their binary fields in one
 -- string. Answers '1' or '0' of each.
-local prefix, cut, out = ARGV[1], cutter(ARGV[3]), {}
-for n, row in ipairs(cmsgpack.unpack(ARGV[2])) do
-  out[n] = write_status(prefix, row, cut) and 1 or 0
+local prefix, rows, cut, now, out = ARGV[1], cmsgpack.unpack(ARGV[2]), cutter(ARGV[3]), now_ms(), {}
+local at = 0
+while at < #rows do
+  out[#out + 1] = write_status(prefix, rows, at, cut, now) and 1 or 0
+  at = after_status(rows, at)
 end
-write_index(prefix)
+write_statuses(prefix)
 return table.concat(out)

@@ -4,15 +4,15 @@
 --    1-21  its order: generation and attempt as ten digits each, the rank as one
 --   22     '1' if the row has a field that belongs to its state (payload, encoder, error, finished)
 --   23-30  its index bucket, 31-40 its position there
---   41-    the state, and '|reason' if there is one
--- A row of an update: {id, the order as 21 digits, state and reason, index bucket, ttl ms (-1: for ever),
--- 1 if it brings a field of the state, flat list of text fields, flat list of binary fields' names and sizes}
-
+--   41-50  when it expires, in seconds since the epoch; all 9 for never
+--   51-    the state, and '|reason' if there is one
+-- A row of an update, after `at`: id, the order as 21 digits, state and reason, index bucket, ttl ms (-1: for ever),
+-- 1 if it brings a field of the state, a count and so many names and texts, a count and so many names and sizes.
 local TERMINAL = '3'
 local UNKNOWN = '00000000' -- the bucket of a status without a time of its enqueue
 local INDEX_SLACK = 3600000 -- ms an index may outlive its last status, so that it is not renewed at each write
 
-local known, indexed, index_life = {}, {}, {}
+local known, indexed, index_life, ended = {}, {}, {}, {}
 
 -- Field o of a status as of now in this script, false where there is none.
 local function order_of(prefix, id)
@@ -25,7 +25,7 @@ local function order_of(prefix, id)
 end
 
 local function state_in(order)
-  return string.match(order, '^%a+', 41)
+  return string.match(order, '^%a+', 51)
 end
 
 local function may_follow(order, new)
@@ -58,21 +58,51 @@ local function index_lives(bucket, ttl)
   end
 end
 
--- Writes what may follow; answers whether it did.
-local function write_status(prefix, row, cut)
-  local id, new, tail, bucket, ttl = row[1], row[2], row[3], row[4], row[5]
-  local key, have = prefix .. 't:' .. id, order_of(prefix, id)
-  local fields, owned, binary = row[7], row[6], row[8]
-  for n = 1, #binary, 2 do -- cut in any case: the next row's parts follow
-    fields[#fields + 1] = binary[n]
-    fields[#fields + 1] = cut(binary[n + 1])
+-- The place after the row of an update.
+local function after_status(rows, at)
+  local binary = at + 8 + rows[at + 7]
+  return binary + rows[binary]
+end
+
+-- Milliseconds a status of a long life may outlive it, so that one that ends soon need not be renewed.
+local LONG_LIFE, LIFE_SLACK = 3600000, 60000
+local NEVER = '9999999999'
+
+-- When a status that expires at `have` shall expire after a write, as in field o, and what that takes: the ms to set,
+-- -1 to keep it for ever, nil when nothing is to do.
+local function expiry(have, ttl, now)
+  if ttl < 0 then
+    return NEVER, have and have ~= NEVER and -1 or nil
   end
+  if ttl >= LONG_LIFE then
+    local left = have and have ~= NEVER and have * 1000 - now or 0
+    if left >= ttl and left <= ttl + LIFE_SLACK then
+      return have, nil
+    end
+    ttl = ttl + LIFE_SLACK
+  end
+  return string.format('%010d', math.floor((now + ttl) / 1000)), ttl
+end
+
+-- Writes the update after `at`, if it may follow; answers whether it did.
+local function write_status(prefix, rows, at, cut, now)
+  local id, new, tail, bucket, ttl, owned =
+    rows[at + 1], rows[at + 2], rows[at + 3], rows[at + 4], rows[at + 5], rows[at + 6]
+  local texts = rows[at + 7]
+  local binary = at + 8 + texts
+  local fields = { unpack(rows, at + 8, binary - 1) }
+  for n = binary + 1, binary + rows[binary], 2 do -- cut in any case: the next row's parts follow
+    fields[#fields + 1] = rows[n]
+    fields[#fields + 1] = cut(rows[n + 1])
+  end
+  local key, have = prefix .. 't:' .. id, order_of(prefix, id)
   if not may_follow(have, new) then
     return false
   end
-  local place
+  local place, expires
   if have then
     local old = string.sub(have, 23, 30)
+    expires = string.sub(have, 41, 50)
     place = (bucket == UNKNOWN or bucket == old) and string.sub(have, 23, 40)
     if string.sub(have, 1, 21) == new and state_in(have) == string.match(tail, '^%a+') then
       owned = math.max(owned, tonumber(string.sub(have, 22, 22)))
@@ -81,8 +111,11 @@ local function write_status(prefix, row, cut)
     end
   end
   place = place or index_at(prefix, bucket, id)
-  index_lives(string.sub(place, 1, 8), ttl)
-  local order = new .. owned .. place .. tail
+  index_lives(string.sub(place, 1, 8), ttl < 0 and ttl or ttl + LIFE_SLACK)
+  local set
+  expires, set = expiry(expires, ttl, now)
+  local order = new .. owned .. place .. expires .. tail
+  known[id] = order
   if #fields < 2 * CHUNK then
     redis.call('HSET', key, 'o', order, unpack(fields))
   else
@@ -91,14 +124,13 @@ local function write_status(prefix, row, cut)
       redis.call('HSET', key, unpack(fields, first, math.min(first + 2 * CHUNK - 1, #fields)))
     end
   end
-  known[id] = order
-  if ttl >= 0 then
-    redis.call('PEXPIRE', key, ttl)
-  elseif have then
+  if set == -1 then
     redis.call('PERSIST', key)
+  elseif set then
+    redis.call('PEXPIRE', key, set)
   end
   if string.sub(new, 21, 21) == TERMINAL then
-    redis.pcall('PUBLISH', prefix .. 'w:' .. id, '1')
+    ended[#ended + 1] = id
   end
   return true
 end
@@ -111,8 +143,25 @@ local function live_at_least(key, had, ttl)
   end
 end
 
+-- Tells who waits. A message to each task's own channel would cost more than its status does; a few channels
+-- share them, by the last characters of the id.
+local SHARDS = 16
+
+local function tell_ended(prefix)
+  local shards = {}
+  for _, id in ipairs(ended) do
+    local shard = (string.byte(id, -1) + 7 * (string.byte(id, -2) or 0)) % SHARDS
+    shards[shard] = shards[shard] or {}
+    table.insert(shards[shard], id)
+  end
+  for shard, ids in pairs(shards) do
+    redis.pcall('PUBLISH', prefix .. 'w:' .. shard, table.concat(ids, ' '))
+  end
+end
+
 -- Call last, once for all statuses written.
-local function write_index(prefix)
+local function write_statuses(prefix)
+  tell_ended(prefix)
   for bucket, ttl in pairs(index_life) do
     local hour = tonumber(bucket)
     local key, hours = prefix .. 'i:' .. hour, prefix .. 'i'
