@@ -94,7 +94,7 @@ def resolve(
     queue = _queue(enqueue, task, routing, None if route is None else route.queue)
     wanted: Any = enqueue.priority if enqueue.priority is not UNSET else task.priority
     if not isinstance(wanted, int):
-        raise ValueError(f"priority={wanted!r} is not between 0 and 9 (9 is most urgent)")
+        raise TypeError(f"priority={wanted!r} is not between 0 and 9 (9 is most urgent)")
     if not wanted and enqueue.priority is UNSET and route is not None and route.priority is not None:
         wanted = route.priority
     priority = routing.priority(queue, route, wanted)

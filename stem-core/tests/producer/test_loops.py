@@ -339,7 +339,7 @@ def test_a_forgotten_stem_ends_its_thread() -> None:
     assert thread is not None
     del stem
     gc.collect()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
 
 

@@ -72,7 +72,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "compression that compresses nothing": ({"compression": "json"}, ConfigurationError, "value encoder"),
     "unprintable queue": ({"queue": "a\nb"}, ValueError, "queue name"),
     "unprintable reply_to": ({"reply_to": "a\tb"}, ValueError, "reply_to"),
-    "priority that is none": ({"priority": None}, ValueError, "priority=None"),
+    "priority that is none": ({"priority": None}, TypeError, "priority=None"),
     "unprintable task name": ({"task_id": "x"}, ValueError, "task name"),
     "link that is none": ({"link": ["next"]}, TypeError, "signature"),
     "routing key that is no text": ({"routing_key": 3}, TypeError, "routing_key=3"),
