@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -101,5 +102,10 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     for name in list(os.environ):
         if name.startswith(("STEM_BROKER", "STEM_BACKEND", "STEM_SIGNING", "STEM_NAMESPACE", "STEM_PLUGINS")):
             monkeypatch.delenv(name)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     yield Shop(tmp_path)
-    sys.modules.pop("shop", None)
+    root.handlers[:] = handlers  # a worker's command sends every log to standard error
+    root.setLevel(level)
+    for name in ("shop", "wishes", "away"):
+        sys.modules.pop(name, None)

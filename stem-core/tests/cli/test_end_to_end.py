@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
 
 from stem_core import TaskEnqueueOptions
@@ -105,6 +107,40 @@ def test_a_result_is_waited_for(shop: Shop) -> None:
         worker.terminate()
         _, err = worker.communicate(timeout=40)
     assert worker.returncode == 0, err
+
+
+def test_queues_are_watched_until_interrupted(shop: Shop) -> None:
+    watching = shop.spawn("queues", "--watch", "--every", "100ms", "--app", "shop:stem")
+    assert watching.stdout is not None
+    seen = [line.split() for line, _ in zip(watching.stdout, range(9), strict=False)]
+    assert len([row for row in seen if row[:1] == ["queue"]]) >= 2
+    watching.send_signal(signal.SIGINT)
+    _, err = watching.communicate(timeout=30)
+    assert (watching.returncode, "Traceback" in err) == (130, False), err
+
+
+AWAY = """
+from stem_core import Stem
+stem = Stem("sqlite:///shop.db", outbox={url!r})
+"""
+
+
+def test_an_outbox_is_relayed(shop: Shop, postgres_url: str, unique_name: str) -> None:
+    url = f"{postgres_url}{'&' if '?' in postgres_url else '?'}schema={unique_name}"
+    (shop.folder / "away.py").write_text(AWAY.format(url=url))
+    stem = load("away:stem")
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("select 1")
+        for amount in (1, 2, 3):
+            options = TaskEnqueueOptions(publish_connection=connection)
+            stem.enqueue_sync("add", [amount], enqueue_options=options)
+        assert shop("queues", "default", "--app", "away:stem", "--json").json[0]["ready"] == 0
+        connection.commit()
+    stem.close_sync()
+    done = shop("relay", "away:stem", "--once", "--batch", "2")
+    assert (done.status, done.err.splitlines()[-1]) == (0, "3 messages relayed")
+    assert shop("queues", "default", "--app", "away:stem", "--json").json[0]["ready"] == 3
+    assert "0 messages relayed" in shop("relay", "away:stem", "--once").err
 
 
 @pytest.mark.parametrize("words", [("queues",), ("dlq", "list"), ("tasks", "show", "x"), ("enqueue", "add")])
