@@ -154,8 +154,8 @@ async def stamp() -> None:
     STARTED.put_nowait(time.perf_counter())
 
 
-async def whole(url: str, raw: Raw) -> list[Row]:
-    """Producer and one worker process (this one), results stored."""
+async def whole(url: str, raw: Raw, count: int = COUNT) -> list[Row]:
+    """Producer and one worker process (this one), results stored; ``count`` tasks, fewer where one costs more."""
     stem = Stem(url, namespace=f"bench{uuid.uuid4().hex[:8]}")
     task, stamped = stem.task(noop), stem.task(stamp)
     rows = []
@@ -166,8 +166,8 @@ async def whole(url: str, raw: Raw) -> list[Row]:
             for start in range(0, count, BATCH):
                 await stem.enqueue_many([call] * min(BATCH, count - start))
 
-        rows.append(Row("enqueue_many, 200 a call", await rate(COUNT, many), raw.enqueue))
-        rows.append(Row("drain by one worker", await worked(stem, COUNT), raw.drain))
+        rows.append(Row("enqueue_many, 200 a call", await rate(count, many), raw.enqueue))
+        rows.append(Row("drain by one worker", await worked(stem, count), raw.drain))
 
         async def concurrent(count: int) -> None:
             await asyncio.gather(*(task.enqueue() for _ in range(count)))
@@ -176,20 +176,20 @@ async def whole(url: str, raw: Raw) -> list[Row]:
             for _ in range(count):
                 await task.enqueue()
 
-        rows.append(Row("concurrent enqueues", await rate(5000, concurrent), raw.insert_loop))
-        rows.append(Row("lone enqueue", await rate(1000, lone), raw.insert_loop))
-        await worked(stem, 6000)
+        rows.append(Row("concurrent enqueues", await rate(count * 5 // 12, concurrent), raw.insert_loop))
+        rows.append(Row("lone enqueue", await rate(count // 12, lone), raw.insert_loop))
+        await worked(stem, count * 5 // 12 + count // 12)
         worker = Worker(stem)
         working = asyncio.ensure_future(worker.run())
         times = []
-        for _ in range(100):
+        for _ in range(min(100, count // 100)):
             await asyncio.sleep(0.05)
             started = time.perf_counter()
             await stamped.enqueue()
             times.append(await STARTED.get() - started)
         hop = statistics.median(times)
         rows.append(Row("enqueue to start, p50", hop, raw.hop_p50))
-        rows.append(Row("idle, transactions a second", await statements(url, 5.0), 1.0))
+        rows.append(Row("idle, transactions a second", await statements(url, min(5.0, count / 1000)), 1.0))
         worker.stop()
         await working
     return rows
