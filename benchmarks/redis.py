@@ -171,7 +171,7 @@ async def compare(url: str, count: int) -> None:
     quiet = await idle(url, 10)
 
     def raw(name: str) -> float:
-        return statistics.mean((getattr(before, name), getattr(after, name)))
+        return float(statistics.mean((getattr(before, name), getattr(after, name))))
 
     print(f"{'':34}{'Stem':>12}{'raw':>12}{'ratio':>8}   goal")
     row("enqueue_many, /s", rates["enqueue_many"], raw("enqueue"), ">= 0.5")

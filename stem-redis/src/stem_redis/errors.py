@@ -50,7 +50,7 @@ _BEFORE_TYPES: Final = (
     driver.AuthenticationError,
 )
 #: Where in a script: of no use to who reads the error.
-_IN_SCRIPT: Final = re.compile(r"[.,]? script: [0-9a-f]{40}.*$", re.DOTALL)
+_IN_SCRIPT: Final = re.compile(r"[.,]? script: (?:[0-9a-f]{40}|on @).*$", re.DOTALL)
 _HINTS: Final = {
     "OOM": "the server is at its maxmemory: raise it, or drain or purge a queue",
     "READONLY": "this server is a read-only replica: connect to the primary",

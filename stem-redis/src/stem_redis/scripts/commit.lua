@@ -19,12 +19,16 @@ end
 
 -- Whether no terminal update of `n` would be refused, each seen after those before it.
 local function none_refused(place, n)
+  if n == 1 then
+    local new = rows[place + 2]
+    return byte(new, 21) ~= TERMINAL or may_follow(order_of(prefix, rows[place + 1]), new)
+  end
   local after = {}
   for _ = 1, n do
     local id, new = rows[place + 1], rows[place + 2]
     if may_follow(after[id] or order_of(prefix, id), new) then
-      after[id] = n > 1 and new or nil
-    elseif string.sub(new, 21, 21) == TERMINAL then
+      after[id] = new
+    elseif byte(new, 21) == TERMINAL then
       return false
     end
     place = after_status(rows, place)

@@ -8,35 +8,32 @@
 --   51-    the state, and '|reason' if there is one
 -- A row of an update, after `at`: id, the order as 21 digits, state and reason, index bucket, ttl ms (-1: for ever),
 -- 1 if it brings a field of the state, a count and so many names and texts, a count and so many names and sizes.
-local TERMINAL = '3'
+local TERMINAL = 51 -- the byte '3'
 local UNKNOWN = '00000000' -- the bucket of a status without a time of its enqueue
 local INDEX_SLACK = 3600000 -- ms an index may outlive its last status, so that it is not renewed at each write
 
-local known, indexed, index_life, ended = {}, {}, {}, {}
+local known, indexed, index_life, ended, expiries = {}, {}, {}, {}, {}
+
+local call, sub, byte, match, format = redis.call, string.sub, string.byte, string.match, string.format
 
 -- Field o of a status as of now in this script, false where there is none.
 local function order_of(prefix, id)
   local order = known[id]
   if order == nil then
-    order = redis.call('HGET', prefix .. 't:' .. id, 'o')
+    order = call('HGET', prefix .. 't:' .. id, 'o')
     known[id] = order
   end
   return order
 end
 
-local function state_in(order)
-  return string.match(order, '^%a+', 51)
-end
-
+-- Law 20. The digits of an order compare as its numbers do: a higher generation first, then attempt and rank.
 local function may_follow(order, new)
   if not order then
     return true
+  elseif byte(order, 21) == TERMINAL then
+    return sub(new, 1, 10) > sub(order, 1, 10)
   end
-  local have_generation, new_generation = string.sub(order, 1, 10), string.sub(new, 1, 10)
-  if have_generation ~= new_generation then
-    return new_generation > have_generation
-  end
-  return string.sub(order, 21, 21) ~= TERMINAL and new >= string.sub(order, 1, 21)
+  return new >= sub(order, 1, 21)
 end
 
 -- Puts a status at the end of its bucket. What it answers goes into field o: only the entry that the status
@@ -48,7 +45,7 @@ local function index_at(prefix, bucket, id)
     indexed[bucket] = ids
   end
   ids[#ids + 1] = id
-  return string.format('%s%010d', bucket, ids.start + #ids - 1)
+  return format('%s%010d', bucket, ids.start + #ids - 1)
 end
 
 local function index_lives(bucket, ttl)
@@ -81,19 +78,27 @@ local function expiry(have, ttl, now)
     end
     ttl = ttl + LIFE_SLACK
   end
-  return string.format('%010d', math.floor((now + ttl) / 1000)), ttl
+  local text = expiries[ttl]
+  if not text then
+    text = format('%010d', math.floor((now + ttl) / 1000))
+    expiries[ttl] = text
+  end
+  return text, ttl
 end
 
 -- Writes the update after `at`, if it may follow; answers whether it did.
 local function write_status(prefix, rows, at, cut, now)
   local id, new, tail, bucket, ttl, owned =
     rows[at + 1], rows[at + 2], rows[at + 3], rows[at + 4], rows[at + 5], rows[at + 6]
-  local texts = rows[at + 7]
-  local binary = at + 8 + texts
-  local fields = { unpack(rows, at + 8, binary - 1) }
-  for n = binary + 1, binary + rows[binary], 2 do -- cut in any case: the next row's parts follow
-    fields[#fields + 1] = rows[n]
-    fields[#fields + 1] = cut(rows[n + 1])
+  local first = at + 8
+  local binary = first + rows[at + 7]
+  local fields -- made only when the texts are not all
+  if rows[binary] > 0 then
+    fields = { unpack(rows, first, binary - 1) }
+    for n = binary + 1, binary + rows[binary], 2 do -- cut in any case: the next row's parts follow
+      fields[#fields + 1] = rows[n]
+      fields[#fields + 1] = cut(rows[n + 1])
+    end
   end
   local key, have = prefix .. 't:' .. id, order_of(prefix, id)
   if not may_follow(have, new) then
@@ -101,35 +106,39 @@ local function write_status(prefix, rows, at, cut, now)
   end
   local place, expires
   if have then
-    local old = string.sub(have, 23, 30)
-    expires = string.sub(have, 41, 50)
-    place = (bucket == UNKNOWN or bucket == old) and string.sub(have, 23, 40)
-    if string.sub(have, 1, 21) == new and state_in(have) == string.match(tail, '^%a+') then
-      owned = math.max(owned, tonumber(string.sub(have, 22, 22)))
-    elseif string.sub(have, 22, 22) == '1' then
-      redis.call('HDEL', key, 'p', 'c', 'e', 'f')
+    local old = sub(have, 23, 30)
+    expires = sub(have, 41, 50)
+    if bucket == UNKNOWN or bucket == old then
+      place, bucket = sub(have, 23, 40), old
+    end
+    if sub(have, 1, 21) == new and match(have, '^%a+', 51) == match(tail, '^%a+') then
+      owned = math.max(owned, byte(have, 22) - 48)
+    elseif byte(have, 22) == 49 then
+      call('HDEL', key, 'p', 'c', 'e', 'f')
     end
   end
   place = place or index_at(prefix, bucket, id)
-  index_lives(string.sub(place, 1, 8), ttl < 0 and ttl or ttl + LIFE_SLACK)
+  index_lives(bucket, ttl < 0 and ttl or ttl + LIFE_SLACK)
   local set
   expires, set = expiry(expires, ttl, now)
   local order = new .. owned .. place .. expires .. tail
   known[id] = order
-  if #fields < 2 * CHUNK then
-    redis.call('HSET', key, 'o', order, unpack(fields))
+  if not fields then
+    call('HSET', key, 'o', order, unpack(rows, first, binary - 1))
+  elseif #fields < 2 * CHUNK then
+    call('HSET', key, 'o', order, unpack(fields))
   else
-    redis.call('HSET', key, 'o', order)
-    for first = 1, #fields, 2 * CHUNK do
-      redis.call('HSET', key, unpack(fields, first, math.min(first + 2 * CHUNK - 1, #fields)))
+    call('HSET', key, 'o', order)
+    for from = 1, #fields, 2 * CHUNK do
+      call('HSET', key, unpack(fields, from, math.min(from + 2 * CHUNK - 1, #fields)))
     end
   end
   if set == -1 then
-    redis.call('PERSIST', key)
+    call('PERSIST', key)
   elseif set then
-    redis.call('PEXPIRE', key, set)
+    call('PEXPIRE', key, set)
   end
-  if string.sub(new, 21, 21) == TERMINAL then
+  if byte(new, 21) == TERMINAL then
     ended[#ended + 1] = id
   end
   return true
@@ -137,9 +146,9 @@ end
 
 local function live_at_least(key, had, ttl)
   if ttl == -1 then
-    redis.call('PERSIST', key)
+    call('PERSIST', key)
   elseif had == -2 or (had >= 0 and had < ttl) then
-    redis.call('PEXPIRE', key, ttl + INDEX_SLACK)
+    call('PEXPIRE', key, ttl + INDEX_SLACK)
   end
 end
 
@@ -150,7 +159,7 @@ local SHARDS = 16
 local function tell_ended(prefix)
   local shards = {}
   for _, id in ipairs(ended) do
-    local shard = (string.byte(id, -1) + 7 * (string.byte(id, -2) or 0)) % SHARDS
+    local shard = (byte(id, -1) + 7 * (byte(id, -2) or 0)) % SHARDS
     shards[shard] = shards[shard] or {}
     table.insert(shards[shard], id)
   end
