@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ __all__ = [
     "Location",
     "Query",
     "Rows",
+    "Statement",
     "drive",
     "drive_sync",
     "is_lost",
@@ -61,6 +63,7 @@ _RETRIED: Final = (
     "40001",
 )  # deadlock detected, serialization failure: rolled back, so safe to repeat
 _ATTEMPTS: Final = 8
+_PLACEHOLDER: Final = re.compile(r"%\((\w+)\)s")
 _OURS: Final = ("schema", "pgbouncer", "listen_url", "pool", "migrate")
 
 
@@ -69,6 +72,16 @@ class Query(NamedTuple):
 
     template: str
     parameters: Mapping[str, Any]
+
+
+class Statement(NamedTuple):
+    """A query as PostgreSQL reads it ($1, $2, ...), and the names of its parameters in that order."""
+
+    text: bytes
+    names: tuple[str, ...]
+
+    def values(self, parameters: Mapping[str, Any] | None) -> list[Any]:
+        return [parameters[name] for name in self.names] if parameters else []
 
 
 #: A transaction without I/O: yields statements, is sent their rows, returns its result. Driven by whoever has
@@ -150,7 +163,7 @@ class Database:
         self.namespace = options.namespace
         self._timeout = options.connect_timeout
         self._schema = sql.Identifier(self.location.schema).as_string(None)
-        self._statements: dict[str, bytes] = {}
+        self._statements: dict[str, Statement] = {}
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._healing: asyncio.Task[None] | None = None
         self._closed = False
@@ -206,20 +219,27 @@ class Database:
         return connection
 
     def render(self, template: str) -> bytes:
-        """The statement for this schema."""
+        """The text for this schema, its placeholders as they are."""
+        return template.replace("{s}", self._schema).encode()
+
+    def statement(self, template: str) -> Statement:
+        """The statement for this schema. Kept: psycopg would take ours apart at every call, for their length."""
         statement = self._statements.get(template)
         if statement is None:
-            statement = self._statements[template] = template.replace("{s}", self._schema).encode()
+            names = tuple(dict.fromkeys(_PLACEHOLDER.findall(template)))
+            text = _PLACEHOLDER.sub(lambda found: f"${names.index(found[1]) + 1}", template)
+            statement = self._statements[template] = Statement(self.render(text), names)
         return statement
 
     async def run(self, template: str, parameters: Mapping[str, Any] | None = None) -> list[TupleRow]:
         """One statement in a transaction of its own; repeated when it lost a deadlock."""
-        statement = self.render(template)
+        statement = self.statement(template)
+        values = statement.values(parameters)
         for attempt in range(_ATTEMPTS):
             try:
                 async with self._connection() as connection:
-                    cursor = connection.cursor(binary=True)
-                    await cursor.execute(statement, parameters)
+                    cursor = _cursor(connection)
+                    await cursor.execute(statement.text, values)
                     return await cursor.fetchall() if cursor.description else []
             except psycopg.Error as error:
                 await self._after(error, attempt)
@@ -242,7 +262,7 @@ class Database:
         for attempt in range(_ATTEMPTS):
             try:
                 async with self._connection() as connection, connection.transaction():
-                    return await drive(flow(), connection, self.render)
+                    return await drive(flow(), connection, self.statement)
             except Again:
                 await asyncio.sleep(random.uniform(0, 0.01) * attempt)
             except psycopg.Error as error:
@@ -311,10 +331,11 @@ class Again(Exception):
     """A flow found that another transaction came first: roll back and start over."""
 
 
-async def drive(flow: Flow[T], connection: psycopg.AsyncConnection[Any], render: Callable[[str], bytes]) -> T:
+async def drive(
+    flow: Flow[T], connection: psycopg.AsyncConnection[Any], render: Callable[[str], Statement]
+) -> T:
     """Run a flow on an async connection, inside whatever transaction that has."""
-    cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
-    cursor.format = Format.BINARY
+    cursor = _cursor(connection)
     teach(cursor)
     rows: Rows | None = None
     while True:
@@ -323,13 +344,14 @@ async def drive(flow: Flow[T], connection: psycopg.AsyncConnection[Any], render:
         except StopIteration as end:
             result: T = end.value
             return result
-        await cursor.execute(render(query.template), query.parameters)
+        statement = render(query.template)
+        await cursor.execute(statement.text, statement.values(query.parameters))
         rows = await cursor.fetchall() if cursor.description else []
 
 
-def drive_sync(flow: Flow[T], connection: psycopg.Connection[Any], render: Callable[[str], bytes]) -> T:
+def drive_sync(flow: Flow[T], connection: psycopg.Connection[Any], render: Callable[[str], Statement]) -> T:
     """The same on a sync connection."""
-    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+    cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
     cursor.format = Format.BINARY
     teach(cursor)
     rows: Rows | None = None
@@ -339,8 +361,15 @@ def drive_sync(flow: Flow[T], connection: psycopg.Connection[Any], render: Calla
         except StopIteration as end:
             result: T = end.value
             return result
-        cursor.execute(render(query.template), query.parameters)
+        statement = render(query.template)
+        cursor.execute(statement.text, statement.values(query.parameters))
         rows = cursor.fetchall() if cursor.description else []
+
+
+def _cursor(connection: psycopg.AsyncConnection[Any]) -> psycopg.AsyncRawCursor[TupleRow]:
+    cursor = psycopg.AsyncRawCursor(connection, row_factory=tuple_row)
+    cursor.format = Format.BINARY
+    return cursor
 
 
 def is_lost(error: BaseException) -> bool:

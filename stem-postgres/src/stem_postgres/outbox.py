@@ -73,7 +73,7 @@ class PostgresOutbox:
         """
         connection = await transactional.async_connection(conn)
         try:
-            await drive(self._writing(messages), connection, self._database.render)
+            await drive(self._writing(messages), connection, self._database.statement)
         except psycopg.Error as error:
             raise self._database.failure(error) from error
 
@@ -84,7 +84,7 @@ class PostgresOutbox:
         """
         connection = transactional.sync_connection(conn)
         try:
-            drive_sync(self._writing(messages), connection, self._database.render)
+            drive_sync(self._writing(messages), connection, self._database.statement)
         except psycopg.Error as error:
             raise self._database.failure(error) from error
 
@@ -124,9 +124,7 @@ class PostgresOutbox:
         return sent
 
     async def _fetch(self, connection: psycopg.AsyncConnection[Any], query: Query) -> Sequence[TupleRow]:
-        cursor = connection.cursor(binary=True)
-        await cursor.execute(self._database.render(query.template), query.parameters)
-        return await cursor.fetchall() if cursor.description else []
+        return await drive(_one(query), connection, self._database.statement)
 
     def _writing(self, messages: Sequence[Message]) -> Flow[None]:
         yield Query(
@@ -144,6 +142,10 @@ class PostgresOutbox:
                 "sealed": Blobs([each.sealed for each in messages]),
             },
         )
+
+
+def _one(query: Query) -> Flow[Sequence[TupleRow]]:
+    return (yield query)
 
 
 def _message(row: TupleRow) -> Message:

@@ -35,9 +35,9 @@ async def run_async(conn: Any, steps: Sequence[Step], scope: Scope, database: Da
     for _ in range(_ATTEMPTS):
         try:
             if not gated:
-                return (await drive(flow(), connection, database.render)).answers
+                return (await drive(flow(), connection, database.statement)).answers
             async with connection.transaction():  # a savepoint: a contended decision is taken again
-                return (await drive(flow(), connection, database.render)).answers
+                return (await drive(flow(), connection, database.statement)).answers
         except Again:
             continue
         except psycopg.Error as error:
@@ -57,9 +57,9 @@ def run_sync(conn: Any, steps: Sequence[Step], scope: Scope, database: Database)
     for _ in range(_ATTEMPTS):
         try:
             if not gated:
-                return drive_sync(flow(), connection, database.render).answers
+                return drive_sync(flow(), connection, database.statement).answers
             with connection.transaction():
-                return drive_sync(flow(), connection, database.render).answers
+                return drive_sync(flow(), connection, database.statement).answers
         except Again:
             continue
         except psycopg.Error as error:
