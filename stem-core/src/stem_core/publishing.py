@@ -7,7 +7,7 @@ is what the producer would have published.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from stem_core.envelope import Envelope, Message
 from stem_core.ports.backend import Callback
@@ -23,6 +23,7 @@ __all__ = [
     "callback_of",
     "level_of",
     "message_of",
+    "meta_of",
     "queued_of",
 ]
 
@@ -75,6 +76,20 @@ def queued_of(envelope: Envelope, *, generation: int = 0) -> StatusUpdate:
 
     It lives for the result's ttl past the moment the task may first run.
     """
+    return StatusUpdate(
+        id=envelope.id,
+        state=TaskState.QUEUED,
+        generation=generation,
+        name=envelope.name,
+        queue=envelope.queue,
+        meta=meta_of(envelope),
+        enqueued_at=envelope.enqueued_at,
+        ttl=envelope.result_ttl + waiting_time(envelope, envelope.enqueued_at),
+    )
+
+
+def meta_of(envelope: Envelope) -> dict[str, Any]:
+    """What every status of the envelope's task carries as meta: the caller's, and where the task belongs."""
     meta = dict(envelope.meta)
     if envelope.parent is not None:
         meta[PARENT_META] = envelope.parent
@@ -85,16 +100,7 @@ def queued_of(envelope: Envelope, *, generation: int = 0) -> StatusUpdate:
         meta[REPLIES_META] = True
     if envelope.ignore_result:
         meta[IGNORED_META] = True
-    return StatusUpdate(
-        id=envelope.id,
-        state=TaskState.QUEUED,
-        generation=generation,
-        name=envelope.name,
-        queue=envelope.queue,
-        meta=meta,
-        enqueued_at=envelope.enqueued_at,
-        ttl=envelope.result_ttl + waiting_time(envelope, envelope.enqueued_at),
-    )
+    return meta
 
 
 def waiting_time(envelope: Envelope, now: datetime) -> float:

@@ -25,7 +25,7 @@ import msgspec
 from stem_core.envelope import Ack, Action, DeadLetter, Delivery, Envelope, Release, Retry, Settlement
 from stem_core.names import RESULT_ENCODER_META, DeadReason
 from stem_core.ports.backend import GroupOutcome, Outcome
-from stem_core.publishing import GROUP_META, IGNORED_META, PARENT_META, ROOT_META
+from stem_core.publishing import meta_of
 from stem_core.status import StatusUpdate, TaskError, TaskState, TaskStatus
 
 __all__ = [
@@ -124,7 +124,7 @@ def running(envelope: Envelope, delivery: Delivery, started_at: datetime) -> Sta
         attempt=delivery.attempt,
         name=envelope.name,
         queue=envelope.queue,
-        meta=_meta(envelope),
+        meta=meta_of(envelope),
         enqueued_at=envelope.enqueued_at,
         started_at=started_at,
         ttl=max(RUNNING_TTL, envelope.result_ttl),
@@ -136,7 +136,7 @@ def succeeded(
 ) -> Finish:
     """The handler returned."""
     state = TaskState.SUCCEEDED
-    meta = _meta(envelope)
+    meta = meta_of(envelope)
     if end.encoder is not None:
         meta[RESULT_ENCODER_META] = end.encoder
     return Finish(
@@ -212,7 +212,7 @@ def retried(envelope: Envelope, delivery: Delivery, end: Retried, *, started_at:
             name=envelope.name,
             queue=envelope.queue,
             error=end.error,
-            meta=_meta(envelope),
+            meta=meta_of(envelope),
             enqueued_at=envelope.enqueued_at,
             started_at=started_at,
             ttl=max(RUNNING_TTL, envelope.result_ttl) + end.delay,
@@ -276,7 +276,7 @@ def _ended(
         queue=envelope.queue,
         error=error,
         reason=str(reason),
-        meta=_meta(envelope),
+        meta=meta_of(envelope),
         enqueued_at=envelope.enqueued_at,
         started_at=started_at,
         finished_at=now,
@@ -301,18 +301,6 @@ def _derived(envelope: Envelope, state: TaskState) -> tuple[bytes, ...]:
 
 def _outcome(envelope: Envelope, outcome: Outcome) -> GroupOutcome | None:
     return GroupOutcome(envelope.group, envelope.id, outcome) if envelope.group is not None else None
-
-
-def _meta(envelope: Envelope) -> dict[str, Any]:
-    meta = dict(envelope.meta)
-    if envelope.parent is not None:
-        meta[PARENT_META] = envelope.parent
-        meta[ROOT_META] = envelope.root or envelope.parent
-    if envelope.group is not None:
-        meta[GROUP_META] = envelope.group
-    if envelope.ignore_result:
-        meta[IGNORED_META] = True
-    return meta
 
 
 def _line(error: TaskError) -> str:
