@@ -47,6 +47,15 @@ def test_sigterm_lets_running_tasks_end(folder: Path, stem: Stem) -> None:
         assert handle.result_sync(timeout=1) in children(worker.log)
 
 
+def test_sigterm_while_starting_is_a_good_end(folder: Path) -> None:
+    (folder / "late.py").write_text("import time\nopen('importing', 'w').close()\ntime.sleep(600)\n")
+    with Running(folder, "late:stem", "--processes=2") as worker:
+        worker.until((folder / "importing").exists, "it is being imported")
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+    assert not any(map(alive, children(worker.log)))
+
+
 def test_a_second_signal_hurries_and_the_task_runs_again(folder: Path, stem: Stem) -> None:
     with Running(folder, *HEALTH, "--processes=1", "--reload") as worker:
         worker.answers("/readyz", 200)

@@ -177,6 +177,8 @@ class Supervisor:
             child.again.clear()
             await self._live(child)
             if self._stopping.is_set():
+                if child.status == -signal.SIGTERM and child.ready_at is None:
+                    child.status = 0  # told to stop while it was starting, when it has nothing to drain
                 return
             settled = child.ready_at is not None and time.monotonic() - child.ready_at >= _SETTLED
             if self._hopeless(child):
