@@ -22,7 +22,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import ConnStatus, Format
 from psycopg.rows import TupleRow, tuple_row
-from psycopg_pool import AsyncConnectionPool, PoolClosed
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from stem_core.errors import AdapterError, ConfigurationError, StemError
 from stem_core.ports.specs import AdapterOptions
@@ -63,6 +63,7 @@ _RETRIED: Final = (
     "40001",
 )  # deadlock detected, serialization failure: rolled back, so safe to repeat
 _ATTEMPTS: Final = 8
+_OUTAGE_SECONDS: Final = 1.0
 _PLACEHOLDER: Final = re.compile(r"%\((\w+)\)s")
 _OURS: Final = ("schema", "pgbouncer", "listen_url", "pool", "migrate")
 
@@ -167,6 +168,7 @@ class Database:
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._healing: asyncio.Task[None] | None = None
         self._closed = False
+        self._out = False
 
     async def open(self, prepare: Callable[[Connection], Awaitable[T]]) -> T:
         """Connect, let ``prepare`` do what must be done first on a plain connection, and open the pool.
@@ -302,9 +304,16 @@ class Database:
         if pool is None:
             raise self._use_after_close() if self._closed else StemError(f"{self} is not open; await open()")
         try:
-            connection = await pool.getconn()
+            # The first caller in an outage waits its time out; while it lasts, the next ones soon know.
+            connection = await pool.getconn(
+                min(self._timeout, _OUTAGE_SECONDS) if self._out else self._timeout
+            )
         except PoolClosed as error:
             raise self._use_after_close() from error
+        except PoolTimeout:
+            self._out = True
+            raise
+        self._out = False
         try:
             yield connection
         finally:
