@@ -134,8 +134,8 @@ class TaskPayloadEncoderRegistry:
             self.default_args,
             self.default_result,
             self._made.values(),
-            catalogue=catalogue,
-            environment=environment,
+            catalogue=self._catalogue or catalogue,
+            environment=environment if self._environment is None else self._environment,
         )
         result.chain(result.default_args)
         result.chain(result.default_result)

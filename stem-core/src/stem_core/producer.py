@@ -65,6 +65,7 @@ class Stem(Connected):
         publish_timeout: Duration = 10,
         max_payload: int = MAX_SEALED,
         outbox: str | Outbox | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """:param backend: the broker's URL where a backend with its scheme exists; False for none.
         :param signer: False says "unsigned" on purpose.
@@ -73,8 +74,10 @@ class Stem(Connected):
         :param publish_timeout: after how long one try of a publish fails.
         :param max_payload: most bytes of one sealed message.
         :param outbox: where ``publish_connection`` writes when the broker cannot: a URL, or an Outbox.
+        :param environment: where plugins find their keys and the like; the process's own when None.
         :raises ConfigurationError: something is not installed, misspelt, or does not fit.
         """
+        environment = os.environ if environment is None else environment
         wiring = assemble(
             broker,
             backend=backend,
@@ -86,7 +89,7 @@ class Stem(Connected):
             plugins=plugins,
             max_payload=max_payload,
             outbox=outbox,
-            environment=os.environ,
+            environment=environment,
         )
         timeout = seconds(publish_timeout)
         if not 0 < timeout < float("inf"):
@@ -98,7 +101,7 @@ class Stem(Connected):
         super().__init__(
             wiring,
             tasks=self.tasks,
-            routing=routing_for(routing, os.environ),
+            routing=routing_for(routing, environment),
             strict=strict,
             publish_timeout=timeout,
         )
@@ -111,7 +114,8 @@ class Stem(Connected):
 
         :raises ConfigurationError: ``STEM_BROKER_URL`` is not set, or a value is wrong.
         """
-        return cls(**{**arguments_from(os.environ if environment is None else environment), **arguments})
+        environment = os.environ if environment is None else environment
+        return cls(**{**arguments_from(environment), "environment": environment, **arguments})
 
     # Operate.
 

@@ -132,3 +132,9 @@ def test_public_names_are_sorted_and_there() -> None:
     import stem_core
 
     assert all(hasattr(stem_core, name) for name in stem_core.__all__)
+
+
+def test_the_environment_given_to_from_env_is_the_only_one_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEM_SIGNING_KEYS", "other:AAAA")
+    stem = Stem.from_env({"STEM_BROKER_URL": "memory://"})
+    assert stem.wiring.signer is None
