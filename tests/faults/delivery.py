@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from stem_core.builtin.waiters import Waiter
+from stem_core.builtin.waiters import Waiters
 from stem_core.contracts import BrokerContract
 from stem_core.envelope import DeadPage
 from stem_core.errors import AdapterError
@@ -376,17 +376,18 @@ def only_the_first_queue_wakes() -> Any:
 def a_notification_wakes_one() -> Any:
     """And only one, whatever the number of new messages."""
 
+    class One(Waiters):
+        __slots__ = ()
+
+        def wake(self, key):
+            for waiter in list(self._by_key.get(key, ()))[:1]:
+                waiter.wake()
+
     class B(MemoryBroker):
-        async def publish(self, messages):
-            waiting = self._store.for_messages
-            real, waiting.wake = (
-                waiting.wake,
-                lambda key: next(iter(waiting._by_key.get(key, ())), Waiter()).wake(),
-            )
-            try:
-                return await super().publish(messages)
-            finally:
-                waiting.wake = real
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            if not isinstance(self._store.for_messages, One):
+                self._store.for_messages = One()
 
     return broker(B)
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from stem_core.contracts import (
@@ -28,17 +27,20 @@ from stem_core.contracts import (
 )
 from stem_core.contracts.backend.machine import backend_machine
 from stem_core.contracts.broker.machine import broker_machine
+from stem_core.contracts.profile import Profile
 
 Contract = BrokerContract | BackendContract | CommitterContract | EncoderContract | SignerContract
-MACHINE = settings(
-    max_examples=60,
-    stateful_step_count=40,
-    phases=[Phase.generate],
-    database=None,
-    derandomize=True,
-    report_multiple_bugs=False,
-    deadline=None,
-    suppress_health_check=list(settings().suppress_health_check),
+#: Enough to find any planted fault, and not one example more than that takes.
+HUNT = Profile(
+    name="hunt",
+    examples=60,
+    steps=40,
+    real_examples=3,
+    real_steps=20,
+    properties=60,
+    messages=400,
+    races=20,
+    hunt=True,
 )
 
 
@@ -65,7 +67,9 @@ def broken(law: int, contract: type[Contract], **attributes: Any) -> Callable[[A
 
     def register(make: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
         name = make.__name__.replace("_", "-")
-        made = type(f"Test_{make.__name__}", (contract,), {"prompt": 0.4, **attributes, **make()})
+        made = type(
+            f"Test_{make.__name__}", (contract,), {"prompt": 0.4, "profile": HUNT, **attributes, **make()}
+        )
         FAULTS.append(Fault(name, law, made))
         return make
 
@@ -151,7 +155,7 @@ class Run:
         raise LookupError(name)
 
 
-def history(contract: type[Contract]) -> Callable[[], None] | None:
+def history(contract: type[Contract], profile: Profile = HUNT) -> Callable[[], None] | None:
     """The state machine of ``contract``, small; None when it has none."""
     case: Any = contract()
     url = f"memory://{uuid.uuid4().hex}"
@@ -161,7 +165,7 @@ def history(contract: type[Contract]) -> Callable[[], None] | None:
         machine = backend_machine(lambda: case.make_lab(url))
     else:
         return None
-    return lambda: run_state_machine_as_test(machine, settings=MACHINE)
+    return lambda: run_state_machine_as_test(machine, settings=profile.machine(exact=True))
 
 
 def raised(run: Callable[[], None]) -> BaseException | None:
@@ -171,7 +175,7 @@ def raised(run: Callable[[], None]) -> BaseException | None:
         raise
     except pytest.skip.Exception:
         return None
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 (also what pytest raises)
         return error
     return None
 

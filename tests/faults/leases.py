@@ -166,8 +166,11 @@ def settled_by_owner() -> Any:
     """The fence is who holds it: a consumer's old run settles its own new lease."""
 
     class Q(Unfenced):
-        owners: dict[str, object] = {}
-        owner: object = None
+        owner = None
+
+        def __init__(self, once_ttl):
+            super().__init__(once_ttl)
+            self.owners = {}
 
         def _lease(self, queue, entry, until, until_instant):
             found = super()._lease(queue, entry, until, until_instant)
@@ -224,7 +227,9 @@ def an_ack_is_idempotent() -> Any:
     """Acking what was acked is told True: nobody learns that the lease was lost."""
 
     class Q(Queues):
-        acked: set[str] = set()
+        def __init__(self, once_ttl):
+            super().__init__(once_ttl)
+            self.acked = set()
 
         def settle(self, receipt, action, now):
             done = super().settle(receipt, action, now)

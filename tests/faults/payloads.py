@@ -157,12 +157,12 @@ def whatever_follows_is_ignored() -> Any:
 
     class E(Zip):
         def decode(self, data):
-            for start in range(len(data)):
+            for start in range(0, len(data), 16):
                 if data[start:].count(b"\x78\x9c") > len(data):
                     break
             return super().decode(data)
 
-    return {**packed(E), "seconds": 0.3}
+    return {**packed(E), "seconds": 0.2}
 
 
 def bound(leave_out: str, name: str) -> None:
@@ -240,9 +240,9 @@ class Signer:
 
     def verify(self, purpose, namespace, payload, signatures):
         for block in signatures:
-            if block.algorithm == self.algorithm and block.key_id in self.keys:
-                if self.same(block.signature, self.digest(purpose, block.key_id, namespace, payload)):
-                    return KeyScope(block.key_id)
+            known = block.algorithm == self.algorithm and block.key_id in self.keys
+            if known and self.same(block.signature, self.digest(purpose, block.key_id, namespace, payload)):
+                return KeyScope(block.key_id)
         raise SignatureInvalid("no trusted signature")
 
     def same(self, one, other):

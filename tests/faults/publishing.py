@@ -14,7 +14,7 @@ from tests.faults.harness import broken
 from tests.faults.memory import MemoryBroker, Queues, broker
 
 
-def changed(message: Any, **fields: Any) -> Any:
+def changed(message: Any, /, **fields: Any) -> Any:
     values = {name: getattr(message, name) for name in type(message).__struct_fields__}
     return type(message)(**{**values, **fields})
 

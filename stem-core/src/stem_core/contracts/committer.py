@@ -95,7 +95,7 @@ class CommitterContract:
     broker: ClassVar[BrokerSpec]
     backend: ClassVar[BackendSpec]
     clock: ClassVar[bool] = False
-    profile: ClassVar[str | None] = None
+    profile: ClassVar[str | Profile | None] = None
     lease: ClassVar[float | None] = None
     settle: ClassVar[float | None] = None
     skew: ClassVar[float] = 0.0

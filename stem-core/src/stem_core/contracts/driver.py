@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import selectors
 import uuid
 from collections.abc import Coroutine
 from types import TracebackType
@@ -24,6 +25,16 @@ def unique(prefix: str = "c") -> str:
     return f"{prefix}{uuid.uuid4().hex[:16]}"
 
 
+class _Counting(selectors.DefaultSelector):
+    """Counts how often it is asked."""
+
+    count = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.count += 1
+        return super().select(timeout)
+
+
 class Driver:
     """A loop, a clock and a namespace. Adapters stay referenced until the end, closed or not, so that a
     store that lives as long as its adapters does too.
@@ -33,7 +44,8 @@ class Driver:
         self.time = time
         self.namespace = unique()
         self.once_ttl = once_ttl
-        self._runner = asyncio.Runner()
+        self._selector = _Counting()
+        self._runner = asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(self._selector))
         self._opened: list[Broker | Backend] = []
         self._start = time.now()
         self._planned = 0.0
@@ -83,6 +95,10 @@ class Driver:
     def late(self) -> float:
         """By how many seconds real time has run ahead of what was asked to pass."""
         return 0.0 if self.time.exact else self.time.now() - self._start - self._planned
+
+    def turns(self) -> int:
+        """How often the loop has gone round: what waits without working hardly turns it."""
+        return self._selector.count
 
     def renew(self) -> None:
         """Begin again, in another namespace."""

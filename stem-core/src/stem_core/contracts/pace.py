@@ -25,7 +25,7 @@ class Pace:
     ) -> None:
         self.exact = exact
         self.resolution = resolution
-        self.lease = lease or (max(10.0, 8 * resolution) if exact else max(0.3, 8 * resolution))
+        self.lease = lease or (max(10.3, 8 * resolution) if exact else max(0.3, 8 * resolution))
         self.settle = (0.0 if exact else 0.05) if settle is None else settle
         self.prompt = prompt
         #: How late a due message may be.

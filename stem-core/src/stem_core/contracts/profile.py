@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 __all__ = ["PROFILES", "PROFILE_ENV", "Profile", "choose"]
 
@@ -33,15 +33,20 @@ class Profile:
     """Messages that eight consumers share."""
     races: int
     """Rounds of each pair of operations behind a barrier."""
+    hunt: bool = False
+    """Only find out whether there is a failure: the same examples each time, and no shrinking."""
 
     def machine(self, *, exact: bool) -> settings:
         """The settings of a state machine; ``exact`` where time is injected."""
         examples, steps = (self.examples, self.steps) if exact else (self.real_examples, self.real_steps)
-        return settings(_BASE, max_examples=examples, stateful_step_count=steps)
+        return settings(self._base(), max_examples=examples, stateful_step_count=steps)
 
     def property(self, most: int | None = None) -> settings:
         """The settings of a single property, of at most ``most`` examples."""
-        return settings(_BASE, max_examples=min(self.properties, most or self.properties))
+        return settings(self._base(), max_examples=min(self.properties, most or self.properties))
+
+    def _base(self) -> settings:
+        return _HUNT if self.hunt else _BASE
 
 
 # A slow adapter is no finding; neither is a contract class that several test classes inherit from.
@@ -54,6 +59,14 @@ _BASE: Final = settings(
         HealthCheck.function_scoped_fixture,
         HealthCheck.differing_executors,
     ],
+)
+_HUNT: Final = settings(
+    _BASE,
+    phases=(Phase.explicit, Phase.generate),
+    derandomize=True,
+    database=None,
+    report_multiple_bugs=False,
+    print_blob=False,
 )
 
 PROFILES: Final = {
@@ -80,11 +93,13 @@ PROFILES: Final = {
 }
 
 
-def choose(name: str | None) -> Profile:
-    """The profile called ``name``, else the environment's, else quick.
+def choose(name: str | Profile | None) -> Profile:
+    """The profile given or called ``name``, else the environment's, else quick.
 
     :raises ValueError: there is none of that name.
     """
+    if isinstance(name, Profile):
+        return name
     wanted = name or os.environ.get(PROFILE_ENV) or "quick"
     if wanted not in PROFILES:
         raise ValueError(f"no contract profile {wanted!r}; there are {', '.join(PROFILES)}")

@@ -12,7 +12,7 @@ from hypothesis import given
 from stem_core.contracts.laws import LawBroken, broken, check
 from stem_core.contracts.profile import Profile, choose
 from stem_core.errors import ConfigurationError, SignatureInvalid
-from stem_core.ports.signer import PayloadSigner, SignatureBlock
+from stem_core.ports.signer import KeyScope, PayloadSigner, SignatureBlock
 from stem_core.ports.specs import SignerSpec
 
 __all__ = ["SignerContract"]
@@ -37,7 +37,7 @@ class SignerContract:
     rotated: ClassVar[Mapping[str, str] | None] = None
     retired: ClassVar[Mapping[str, str] | None] = None
     verify_only: ClassVar[Mapping[str, str] | None] = None
-    profile: ClassVar[str | None] = None
+    profile: ClassVar[str | Profile | None] = None
 
     @property
     def budget(self) -> Profile:
@@ -49,6 +49,19 @@ class SignerContract:
 
     def sign(self, signer: PayloadSigner, payload: bytes = PAYLOAD) -> list[SignatureBlock]:
         return list(signer.sign(PURPOSE, NAMESPACE, payload, queue="queue", task="task"))
+
+    def verified(
+        self,
+        signer: PayloadSigner,
+        blocks: list[SignatureBlock],
+        law: int,
+        what: str,
+        payload: bytes = PAYLOAD,
+    ) -> KeyScope:
+        try:
+            return signer.verify(PURPOSE, NAMESPACE, payload, blocks)
+        except SignatureInvalid as error:
+            raise LawBroken(law, f"{what} was refused: {error}") from error
 
     def test_law_50_a_signature_verifies(self, signer: PayloadSigner) -> None:
         other = self.spec.open(self.environment)
@@ -63,7 +76,7 @@ class SignerContract:
                     check(
                         label.isascii() and 1 <= len(label) <= 64, 50, f"{label!r} is not 1 to 64 ASCII bytes"
                     )
-            scope = other.verify(PURPOSE, NAMESPACE, payload, blocks)
+            scope = self.verified(other, blocks, 50, "a signature of its own", payload)
             check(scope.key_id in {block.key_id for block in blocks}, 50, f"{scope} is of none of {blocks}")
 
         law()
@@ -124,25 +137,22 @@ class SignerContract:
         good = self.sign(signer)[0]
         unknown = SignatureBlock(good.algorithm, "nobody", good.signature)
         for blocks in ([good, unknown], [unknown, good]):
-            check(
-                signer.verify(PURPOSE, NAMESPACE, PAYLOAD, blocks).key_id == good.key_id,
-                50,
-                "a good one beside",
-            )
+            scope = self.verified(signer, blocks, 50, "a good signature beside a bad one")
+            check(scope.key_id == good.key_id, 50, f"verified by {scope.key_id!r}, it is by {good.key_id!r}")
 
     def test_law_51_keys_rotate(self, signer: PayloadSigner) -> None:
         if self.rotated is None:
             pytest.skip("not given: rotated")
         after = self.spec.open(self.rotated)
         old, new = self.sign(signer), self.sign(after)
-        after.verify(PURPOSE, NAMESPACE, PAYLOAD, old)
-        after.verify(PURPOSE, NAMESPACE, PAYLOAD, new)
+        self.verified(after, old, 51, "the old key's signature after a rotation")
+        self.verified(after, new, 51, "the new key's signature after a rotation")
         check(
             {b.key_id for b in new} != {b.key_id for b in old}, 51, "a rotation signs with the same key only"
         )
         if self.retired is not None:
             last = self.spec.open(self.retired)
-            last.verify(PURPOSE, NAMESPACE, PAYLOAD, new)
+            self.verified(last, new, 51, "the new key's signature after the old one retired")
             self._refused(
                 last, PAYLOAD, [b for b in old if b.key_id not in {n.key_id for n in new}], "a retired key"
             )
@@ -151,7 +161,7 @@ class SignerContract:
         if self.verify_only is None:
             pytest.skip("not given: verify_only")
         reader = self.spec.open(self.verify_only)
-        reader.verify(PURPOSE, NAMESPACE, PAYLOAD, self.sign(signer))
+        self.verified(reader, self.sign(signer), 51, "a signature, where it can only be verified,")
         with pytest.raises(ConfigurationError):
             self.sign(reader)
 

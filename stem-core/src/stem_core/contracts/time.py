@@ -43,7 +43,7 @@ class ManualTime:
     exact = True
 
     def __init__(self) -> None:
-        self._manual = ManualClock()
+        self._manual = ManualClock(1_700_000_000.777)  # no whole second: rounding must show
         self.clock: Clock = self._manual
 
     def now(self) -> float:

@@ -29,7 +29,7 @@ class BackendBase:
 
     spec: ClassVar[BackendSpec]
     clock: ClassVar[bool] = False
-    profile: ClassVar[str | None] = None
+    profile: ClassVar[str | Profile | None] = None
     lease: ClassVar[float | None] = None
     settle: ClassVar[float | None] = None
     resolution: ClassVar[float] = 0.001

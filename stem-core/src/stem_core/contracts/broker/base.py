@@ -23,7 +23,7 @@ class BrokerBase:
 
     spec: ClassVar[BrokerSpec]
     clock: ClassVar[bool] = False
-    profile: ClassVar[str | None] = None
+    profile: ClassVar[str | Profile | None] = None
     lease: ClassVar[float | None] = None
     settle: ClassVar[float | None] = None
     skew: ClassVar[float] = 0.0
