@@ -123,10 +123,13 @@ async def test_a_read_only_server_refuses_and_nothing_is_stored(adapters) -> Non
         for attempt in (
             broker.receive(["q"], limit=1, lease=5, wait=0),
             backend.record([StatusUpdate(id="t", state=TaskState.QUEUED)]),
-            committer.commit([Step(publishes=(message("c"),))]),
+            committer.commit([Step(updates=(StatusUpdate(id="t", state=TaskState.QUEUED),))]),
         ):
             with pytest.raises(AdapterError, match="read-only"):
                 await attempt
+        with pytest.raises(PublishError, match="read-only") as caught:
+            await committer.commit([Step(publishes=(message("c"),))])
+        assert caught.value.outcome == "refused"
         await broker.server.command("REPLICAOF", "NO", "ONE")
         assert await broker.publish([message("m", once=True)]) == [True]
 
@@ -155,11 +158,12 @@ async def test_a_full_server_refuses_whole_publishes_and_lets_work_be_finished(a
                     )
             assert caught.value.outcome == "refused"
         committed = 0
-        with pytest.raises(AdapterError, match="maxmemory"):
+        with pytest.raises(PublishError, match="maxmemory") as caught:
             for n in range(100_000):
                 queued = StatusUpdate(id=f"{n}", state=TaskState.QUEUED, ttl=60)
                 await committer.commit([Step(publishes=(message(f"{n}"),), updates=(queued,))])
                 committed += 1
+        assert caught.value.outcome == "refused"
         with pytest.raises(AdapterError, match="maxmemory"):
             for n in range(100_000):
                 await backend.state_write(f"k{n}", b"v", expect=0, ttl=None)

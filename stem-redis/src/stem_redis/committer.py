@@ -9,6 +9,7 @@ from stem_core.ports.capabilities import BrokerCapabilities
 from stem_core.ports.committer import Step
 from stem_redis.batches import check_message, commit_calls
 from stem_redis.connection import Server
+from stem_redis.errors import Refused, as_publish_error
 from stem_redis.keys import Keys
 from stem_redis.scripts import SCRIPTS
 from stem_redis.wire import receipt_parts
@@ -51,6 +52,16 @@ class RedisCommitter:
         done: list[bool] = []
         for first in range(0, len(steps), _MOST_STEPS):
             calls = commit_calls(self._keys, self._once_ttl, steps[first : first + _MOST_STEPS])
-            for answer in await self._server.run_all(SCRIPTS["commit"], calls):
+            try:
+                answers = await self._server.run_all(SCRIPTS["commit"], calls)
+            except Refused as error:
+                if all(map(_is_enqueue, steps)):  # as a broker says it
+                    raise as_publish_error(error, some_done=bool(done)) from error
+                raise
+            for answer in answers:
                 done += [flag == 49 for flag in answer]  # ord("1")
         return done
+
+
+def _is_enqueue(step: Step) -> bool:
+    return bool(step.publishes) and step.settlement is None and not step.outcomes
