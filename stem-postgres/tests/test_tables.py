@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import psycopg
 import pytest
 
@@ -123,7 +125,19 @@ async def test_plans_made_for_empty_tables_stay_good(
 async def test_listing_walks_an_index(
     backend: PostgresBackend, query: StatusQuery, index: str, module_url: str, postgres_url: str
 ) -> None:
-    await backend.record([StatusUpdate(id=f"s{n}", state=TaskState.FAILED, name="t") for n in range(50)])
+    rare = {"state": TaskState.FAILED, "name": "t"}
+    common = {"state": TaskState.SUCCEEDED, "name": "other"}
+    start = datetime(2030, 1, 1, tzinfo=UTC)
+    await backend.record(
+        [
+            StatusUpdate(
+                id=f"s{n}", enqueued_at=start + timedelta(seconds=n), **(common if n % 100 else rare)
+            )
+            for n in range(5000)
+        ]
+    )
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f'analyze "{schema_of(module_url)}".status'.encode())
     statement, parameters = listing.statement(backend.database.namespace, query)
     rows = await backend.database.run(f"explain {statement}", parameters)
     plan = "\n".join(row[0] for row in rows)
