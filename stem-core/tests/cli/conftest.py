@@ -18,9 +18,10 @@ import pytest
 from stem_core.cli import main
 
 APP = """
+import os
 from stem_core import Stem, TaskContext
 
-stem = Stem("sqlite:///shop.db")
+stem = Stem(os.environ.get("SHOP_URL", "sqlite:///shop.db"), namespace=os.environ.get("SHOP_NAME", "stem"))
 not_a_stem = 7
 
 def fill(state):

@@ -17,7 +17,19 @@ from stem_core.worker import Worker
 from .conftest import Shop
 
 
-def test_a_tasks_life(shop: Shop) -> None:
+@pytest.fixture(params=["sqlite", "redis", "postgres"])
+def anywhere(
+    shop: Shop, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, unique_name: str
+) -> Shop:
+    """The same application on each adapter."""
+    if request.param != "sqlite":
+        monkeypatch.setenv("SHOP_URL", request.getfixturevalue(f"{request.param}_url"))
+        monkeypatch.setenv("SHOP_NAME", unique_name)
+    return shop
+
+
+def test_a_tasks_life(anywhere: Shop) -> None:
+    shop = anywhere
     id = shop("enqueue", "shop:stem", "add", "--args", "[40]", "--meta", "by=me", "--json").json["id"]
     (row,) = shop("queues", "default", "--app", "shop:stem", "--json").json
     assert (row["queue"], row["ready"], row["leased"], row["dead"]) == ("default", 1, 0, 0)
@@ -30,7 +42,8 @@ def test_a_tasks_life(shop: Shop) -> None:
     assert "succeeded" in shop("tasks", "show", id, "--app", "shop:stem").out
 
 
-def test_a_dead_letters_life(shop: Shop) -> None:
+def test_a_dead_letters_life(anywhere: Shop) -> None:
+    shop = anywhere
     ids = [
         shop("enqueue", "shop:stem", "fail", "--args", '{"why": "no reason"}').out.strip() for _ in range(3)
     ]

@@ -67,7 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     module = importlib.import_module(f"{__name__}.{command.module}")
     module.add(parser)
-    parsed = parser.parse_args(rest)
+    if getattr(module, "PASSES_ON", False) and not {"-h", "--help"} & set(rest):
+        parsed = argparse.Namespace(words=rest)
+    else:
+        parsed = parser.parse_args(rest)
     try:
         status: int = module.run(parsed)
         sys.stdout.flush()

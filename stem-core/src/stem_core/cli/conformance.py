@@ -8,7 +8,10 @@ import importlib.util
 
 from stem_core.errors import ConfigurationError
 
-__all__ = ["add", "run"]
+__all__ = ["PASSES_ON", "add", "run"]
+
+#: Its words are the suite's to understand.
+PASSES_ON = True
 
 
 def add(parser: argparse.ArgumentParser) -> None:
