@@ -62,6 +62,23 @@ async def test_delays_pass_when_the_test_says_so_each_at_its_time() -> None:
         assert inline.now == start + timedelta(days=400, seconds=59.9)
 
 
+@pytest.mark.parametrize("start", [0.123456789, 1.9999996, 1e-7, 0.3])
+async def test_what_is_due_at_the_very_end_runs(start: float) -> None:
+    stem = shop()
+
+    @stem.task
+    async def note() -> None: ...
+
+    async with run_inline(stem, start=datetime.fromtimestamp(1.8e9, UTC)) as inline:
+        inline.clock.advance(start)
+        for delay in (3600, 0.1, 1 / 3, 59.9):
+            handle = await note.with_options(countdown=delay).enqueue()
+            await inline.advance(delay)
+            status = await handle.status()
+            assert status is not None
+            assert status.state == "succeeded", delay
+
+
 async def test_retries_with_hours_of_backoff_take_no_time() -> None:
     stem = shop()
     attempts = []

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from stem_core.builtin.memory.backend import MemoryBackend
 from stem_core.builtin.memory.broker import MemoryBroker
@@ -23,6 +23,9 @@ from stem_core.producer import Stem
 from stem_core.worker import Worker
 
 __all__ = ["Inline", "run_inline"]
+
+#: What an instant may gain by becoming a datetime on its way: a message due at the very end is due.
+_MICROSECOND: Final = 1e-6
 
 
 class Inline:
@@ -80,7 +83,7 @@ class Inline:
         """Let time pass: everything that becomes due meanwhile runs, at its time and in its order."""
         end = self.clock.time() + seconds(duration)
         await self.settle()
-        while (due := self._broker.next_due()) is not None and due <= end:
+        while (due := self._broker.next_due()) is not None and due <= end + _MICROSECOND:
             self.clock.advance(max(0.0, due - self.clock.time()))
             await self.settle()
         self.clock.advance(max(0.0, end - self.clock.time()))
