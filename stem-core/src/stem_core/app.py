@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+from stem_core.canvas import Canvas
+from stem_core.handles import TaskHandle
 from stem_core.producer import Stem
+from stem_core.signature import Signature
 from stem_core.tasks import Task
 from stem_core.worker import Worker
 
 __all__ = ["StemApp"]
 
 
+R = TypeVar("R")
+
+
 class StemApp(Stem):
-    """A :class:`Stem` whose tasks run in this process, while ``async with`` holds it open.
+    """A :class:`Stem` whose tasks run in this process: from ``async with`` (or the first enqueue) until it is closed.
 
     Tasks given to it keep the Stem they were declared with; that one is pointed at this app's broker,
     backend and encoders meanwhile, so ``add.enqueue(1, 2)`` goes here.
@@ -35,7 +42,8 @@ class StemApp(Stem):
         super().__init__(broker, tasks=tasks, **arguments)
         self._worker_arguments = dict(worker or {})
         self._worker: Worker | None = None
-        self._inside: list[AsyncExitStack] = []
+        self._running: AsyncExitStack | None = None
+        self._starting = asyncio.Lock()
 
     @classmethod
     def in_memory(cls, tasks: Iterable[Task[..., Any]] = (), **arguments: Any) -> Self:
@@ -55,21 +63,67 @@ class StemApp(Stem):
             self._worker = Worker(self, **{"queues": queues, **self._worker_arguments})
         return self._worker
 
+    @property
+    def canvas(self) -> Canvas:
+        """Chains, groups and chords of this app's tasks."""
+        return Canvas(self)
+
+    async def start(self) -> None:
+        """Open the app and start its worker, on this loop. Does nothing when it has been."""
+        async with self._starting:
+            if self._running is None:
+                self._running = await self._started()
+
+    async def close(self) -> None:
+        """Drain the worker and release everything. Calling it again is fine."""
+        running, self._running = self._running, None
+        if running is not None:
+            await running.aclose()
+        await super().close()
+
+    async def enqueue_call(self, call: Signature[R], *, strict: bool | None = None) -> TaskHandle[R]:
+        """:meth:`Stem.enqueue_call`; the first one starts the worker."""
+        await self._start_at_first_use()
+        return await super().enqueue_call(call, strict=strict)
+
+    async def enqueue_many(
+        self, calls: Iterable[Signature[Any]], *, strict: bool | None = None
+    ) -> list[TaskHandle[Any]]:
+        """:meth:`Stem.enqueue_many`; the first one starts the worker."""
+        await self._start_at_first_use()
+        return await super().enqueue_many(calls, strict=strict)
+
+    def enqueue_call_sync(self, call: Signature[R], *, strict: bool | None = None) -> TaskHandle[R]:
+        """:meth:`enqueue_call` from code without an event loop."""
+        if self._running is None:
+            self.run_sync(lambda _: self.start())
+        return super().enqueue_call_sync(call, strict=strict)
+
     async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as stack:
-            await super().__aenter__()
-            stack.push_async_exit(super().__aexit__)
-            for stem in self._others():
-                stack.enter_context(stem.pointed_at(self.wiring))
-                await stem.open()  # this loop is its home as well: the adapters live here
-            await stack.enter_async_context(self.worker)
-            self._inside.append(stack.pop_all())
+        await self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._inside.pop().__aexit__(kind, error, trace)
+        await self.close()
+
+    async def _start_at_first_use(self) -> None:
+        # An on_startup function may enqueue: it must not wait for the start that waits for it.
+        if self._running is None and not self._starting.locked():
+            await self.start()
+
+    async def _started(self) -> AsyncExitStack:
+        async with AsyncExitStack() as stack:
+            await self.open()
+            for stem in self._others():
+                stack.enter_context(stem.pointed_at(self.wiring))
+                await stem.open()  # this loop is its home as well: the adapters live here
+            await stack.enter_async_context(self.worker)
+            stack.callback(self._forget_worker)
+            return stack.pop_all()
+
+    def _forget_worker(self) -> None:
         self._worker = None
 
     def _others(self) -> list[Stem]:

@@ -141,6 +141,14 @@ class TaskPayloadEncoderRegistry:
         result.chain(result.default_result)
         return result
 
+    def include(self, other: TaskPayloadEncoderRegistry) -> None:
+        """Make the encoders that ``other`` was given known here too.
+
+        :raises ConfigurationError: another encoder has one of their ids already.
+        """
+        for encoder in other._made.values():
+            self.resolve(encoder)
+
     def resolve(self, encoder: str | PayloadEncoder) -> str:
         """The chain id that stands for ``encoder``; an object is registered under its own.
 

@@ -6,6 +6,7 @@ own for another loop or process.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -72,6 +73,12 @@ class Wiring:
         async with AsyncExitStack() as closing:
             for adapter in self._adapters():
                 closing.push_async_callback(adapter.close)
+
+    def encoding_with(self, encoders: TaskPayloadEncoderRegistry) -> Wiring:
+        """The same adapters, open as they are, with other encoders. Only the original is to be closed."""
+        changed = copy.copy(self)
+        changed.encoders = encoders.completed(self.catalogue)
+        return changed
 
     def copy(self) -> Wiring:
         """The same wiring, not open, with adapters of its own."""

@@ -72,9 +72,8 @@ class Canvas:
         self._stem = stem
         self._encoding: dict[str, Any] = {}
         if encoders is not None:
+            stem.encoders.include(encoders)
             self._encoding = {"args": encoders.default_args, "result": encoders.default_result}
-            for id in self._encoding.values():
-                stem.encoders.chain(id)
         if args_encoder is not None:
             self._encoding["args"] = stem.encoders.resolve(args_encoder)
         if result_encoder is not None:

@@ -36,13 +36,18 @@ class Heartbeats:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        #: What was written last, so that the next beat is one round trip.
+        self._versions: dict[str, int] = {}
 
     async def beat(self, heartbeat: Heartbeat) -> None:
         """Say that this worker is alive."""
         key, value = _PREFIX + heartbeat.id, msgspec.msgpack.encode(heartbeat)
-        current = await self._backend.state_read(key)
-        # A conflict is another beat of this same worker: it has been said.
-        await self._backend.state_write(key, value, expect=current.version, ttl=TTL)
+        version = self._versions.get(heartbeat.id, 0)
+        written = await self._backend.state_write(key, value, expect=version, ttl=TTL)
+        if written is None:  # the last one expired, or was another process's of the same name
+            current = await self._backend.state_read(key)
+            written = await self._backend.state_write(key, value, expect=current.version, ttl=TTL)
+        self._versions[heartbeat.id] = written or 0
 
     async def forget(self, id: str) -> None:
         """This worker has stopped."""

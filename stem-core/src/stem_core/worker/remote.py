@@ -29,7 +29,8 @@ __all__ = ["Remote", "Revoked"]
 
 _log = logging.getLogger("stem.worker")
 
-#: Seconds between looks at the state when no broadcast says that it changed.
+#: Seconds between looks at the state: where a broadcast says that it changed, and where none can.
+LOOK_ANYWAY: Final = 60.0
 LOOK_EVERY: Final = 3.0
 #: Commands remembered so that one heard again is not obeyed again.
 REMEMBERED: Final = 1000
@@ -77,6 +78,8 @@ class Remote:
         self._look_now = asyncio.Event()
         self._answers: dict[str, Reply] = {}
         self._acted_on: list[str] = []
+        self._hears = False
+        self._heartbeats: Heartbeats | None = None
         self.revoked = Revoked()
         self._actions: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
             "ping": self._ping,
@@ -124,7 +127,7 @@ class Remote:
     async def _keep_looking(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(LOOK_EVERY):
+                async with asyncio.timeout(LOOK_ANYWAY if self._hears else LOOK_EVERY):
                     await self._look_now.wait()
             except TimeoutError:
                 pass
@@ -167,7 +170,9 @@ class Remote:
             in_flight=int(counts.get("running", 0)),
             stats=counts,
         )
-        await Heartbeats(self._wiring.backend).beat(beat)
+        if self._heartbeats is None:
+            self._heartbeats = Heartbeats(self._wiring.backend)
+        await self._heartbeats.beat(beat)
 
     async def _keep_listening(self) -> None:
         pause = 0.1
@@ -175,11 +180,14 @@ class Remote:
             try:
                 stream = self._wiring.broker.subscribe([CHANNEL])
                 async with contextlib.aclosing(stream):  # type: ignore[type-var]
+                    self._hears = True
+                    self._look_now.set()  # for what was said while nobody listened
                     async for _, data in stream:
                         pause = 0.1
                         await self._hear(data)
             except (StemError, OSError) as error:
                 _log.warning("Commands cannot be heard (%s); again in %.1f s", error, pause)
+            self._hears = False
             await asyncio.sleep(random.uniform(0.5, 1.0) * pause)
             pause = min(pause * 2, 10.0)
 

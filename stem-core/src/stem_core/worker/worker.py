@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import msgspec
 
 from stem_core.clock import Clock, seconds
+from stem_core.encoding import TaskPayloadEncoderRegistry
 from stem_core.errors import AdapterError, StemError
 from stem_core.options import Duration
+from stem_core.ports.encoder import PayloadEncoder
 from stem_core.worker.engine import Engine
 from stem_core.worker.settings import WorkerSettings
 from stem_core.worker.signals import StopSignals
@@ -49,6 +51,8 @@ class Worker:
     :param unknown_task_grace: seconds a message of an unknown task waits for a deploy that brings it.
     :param on_startup: functions of the state dict (``ctx.state``), called in order on the worker's loop before it
         consumes; ``on_shutdown`` in order after it has stopped.
+    :param encoders: (or ``args_encoder``, ``result_encoder``) used in place of the Stem's; tasks in processes of their
+        own keep the Stem's.
     :param max_tasks: stop after that many runs; :param max_memory: or above that many bytes of resident memory.
     """
 
@@ -72,6 +76,9 @@ class Worker:
         max_tasks: int | None = None,
         max_memory: int | None = None,
         max_tasks_per_child: int | None = None,
+        encoders: TaskPayloadEncoderRegistry | None = None,
+        args_encoder: str | PayloadEncoder | None = None,
+        result_encoder: str | PayloadEncoder | None = None,
         clock: Clock | None = None,
         name: str | None = None,
     ) -> None:
@@ -99,6 +106,11 @@ class Worker:
         #: What ``on_startup`` functions fill and handlers see as ``ctx.state``.
         self.state: dict[str, Any] = {}
         self._clock = clock
+        self._encoders = encoders
+        if encoders is None and (args_encoder is not None or result_encoder is not None):
+            self._encoders = TaskPayloadEncoderRegistry(
+                args_encoder or stem.encoders.default_args, result_encoder or stem.encoders.default_result
+            )
         self._on_startup = tuple(on_startup)
         self._on_shutdown = tuple(on_shutdown)
         self._stats = WorkerStats()
@@ -172,7 +184,8 @@ class Worker:
         if wiring is None:
             return
         try:
-            await self._work_on(wiring, until_empty=until_empty)
+            used = wiring if self._encoders is None else wiring.encoding_with(self._encoders)
+            await self._work_on(used, until_empty=until_empty)
         finally:
             if wiring is not self.stem.wiring:
                 await wiring.close()
