@@ -38,7 +38,6 @@ from stem_core.worker.memory import resident
 
 MIB = 2**20
 ENOUGH_TO_JUDGE = 100_000
-PATIENCE = 150.0
 MOST_SAMPLES_A_TENTH = 20
 
 
@@ -79,8 +78,8 @@ class Verdict:
     met: bool | None
 
 
-async def soak(store: Store, messages: int, backlog: int, ttl: float) -> Soak:
-    """Run it: warm up, note where things stand, the messages, wait until the store is at rest."""
+async def soak(store: Store, messages: int, *, backlog: int, ttl: float, patience: float) -> Soak:
+    """Run it: warm up, note where things stand, the messages, wait ``patience`` seconds for the store to be at rest."""
     namespace = f"soak{uuid.uuid4().hex[:8]}"
     seen = Soak(store.kind, messages)
     own = store.kind == "memory"
@@ -93,7 +92,7 @@ async def soak(store: Store, messages: int, backlog: int, ttl: float) -> Soak:
                 first = warm_up(messages)
                 await produce(stem, task, range(first), backlog=backlog, done=heard.now)
                 await heard.reach(first)
-                await asyncio.sleep(ttl + 2)
+                await asyncio.sleep(min(ttl + 2, patience))
             seen.start = (resident(worker.pid), await store.sizes())
             began = time.perf_counter()
             sampling = asyncio.ensure_future(_sample(seen, store, worker.pid, heard))
@@ -103,7 +102,7 @@ async def soak(store: Store, messages: int, backlog: int, ttl: float) -> Soak:
             seen.seconds = time.perf_counter() - began
             seen.after = (resident(worker.pid), await store.sizes())
             sampling.cancel()
-            await _until_at_rest(seen, store, namespace, ttl)
+            await _until_at_rest(store, namespace, ttl, patience)
             seen.end = (resident(worker.pid), await store.sizes())
         seen.answer = await heard.last(worker)
     seen.left = await store.left(namespace)
@@ -190,13 +189,12 @@ async def _sample(seen: Soak, store: Store, pid: int, heard: Heard) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _until_at_rest(seen: Soak, store: Store, namespace: str, ttl: float) -> None:
-    """Wait for results to expire and be pruned, as long as there is a reason to."""
-    await asyncio.sleep(ttl + 2)
-    deadline = time.monotonic() + PATIENCE
+async def _until_at_rest(store: Store, namespace: str, ttl: float, patience: float) -> None:
+    """Wait for results to expire and be pruned, as long as there are any."""
+    deadline = time.monotonic() + patience
+    await asyncio.sleep(min(ttl + 2, patience))
     while time.monotonic() < deadline:
-        seen.left = await store.left(namespace)
-        if not any(each.kind in {"status", "N:t"} for each in seen.left):
+        if not any(each.kind in {"status", "N:t"} for each in await store.left(namespace)):
             return
         await asyncio.sleep(3)
 
@@ -286,7 +284,9 @@ async def run(kind: str, url: str | None, given: argparse.Namespace) -> bool:
         if given.depth:
             print(await depth.report(store.url, kind, given.depths), flush=True)
             return True
-        seen = await soak(store, given.messages, given.backlog, given.ttl)
+        seen = await soak(
+            store, given.messages, backlog=given.backlog, ttl=given.ttl, patience=given.patience
+        )
         found = verdicts(seen, store)
         print(report(seen, found), flush=True)
         return all(each.met is not False for each in found)
@@ -307,6 +307,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--backlog", type=int, default=20_000, help="how far the producer is ahead")
     parser.add_argument("--ttl", type=float, default=10.0, help="seconds a result lives")
+    parser.add_argument(
+        "--patience", type=float, default=150.0, help="seconds to wait for results to expire and be pruned"
+    )
     parser.add_argument("--depth", action="store_true", help="cost per task by length of the queue")
     parser.add_argument("--depths", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
     given = parser.parse_args(arguments)
