@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     module = importlib.import_module(f"{__name__}.{command.module}")
     module.add(parser)
-    if getattr(module, "PASSES_ON", False) and not {"-h", "--help"} & set(rest):
+    if getattr(module, "PASSES_ON", False):
         parsed = argparse.Namespace(words=rest)
     else:
         parsed = parser.parse_args(rest)
@@ -140,5 +140,6 @@ def _rows(commands: Sequence[Command]) -> str:
 
 
 def _complain(error: BaseException, status: int) -> int:
-    print(f"stem: {error}", file=sys.stderr)
+    kind = "" if isinstance(error, StemError) else f"{type(error).__name__}: "
+    print(f"stem: {kind}{error}", file=sys.stderr)
     return status

@@ -10,7 +10,7 @@ from stem_core.errors import ConfigurationError
 
 __all__ = ["PASSES_ON", "add", "run"]
 
-#: Its words are the suite's to understand.
+#: Its words are the suite's to understand, --help too.
 PASSES_ON = True
 
 

@@ -33,6 +33,8 @@ _PLAIN: Final = (
     "max_tasks",
     "max_memory",
     "max_tasks_per_child",
+    "args_encoder",
+    "result_encoder",
     "name",
 )
 
@@ -80,6 +82,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE:FUNCTION",
         help="frees what is in it; repeatable",
     )
+    work.add_argument("--args-encoder", metavar="ID", help="for what tasks enqueue here, unless the Stem's")
+    work.add_argument("--result-encoder", metavar="ID", help="for results here, unless the Stem's")
     work.add_argument("--name", help="who this worker is (default: host, process, chance)")
     work.add_argument("--until-empty", action="store_true", help="stop when there is nothing left to do")
     process = parser.add_argument_group("the process")
