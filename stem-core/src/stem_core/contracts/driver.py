@@ -47,6 +47,7 @@ class Driver:
         self._selector = _Counting()
         self._runner = asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(self._selector))
         self._opened: list[Broker | Backend] = []
+        self._options: dict[str, AdapterOptions] = {}
         self._start = time.now()
         self._planned = 0.0
 
@@ -106,9 +107,13 @@ class Driver:
         self._start, self._planned = self.time.now(), 0.0
 
     def options(self, namespace: str | None = None) -> AdapterOptions:
-        return AdapterOptions(
-            namespace=namespace or self.namespace, clock=self.time.clock, once_ttl=self.once_ttl
-        )
+        """One object for each namespace, as a Stem has one: some stores are private to their options."""
+        name = namespace or self.namespace
+        if name not in self._options:
+            self._options[name] = AdapterOptions(
+                namespace=name, clock=self.time.clock, once_ttl=self.once_ttl
+            )
+        return self._options[name]
 
     def broker(self, spec: BrokerSpec, url: str, *, namespace: str | None = None) -> Broker:
         """An open broker; another call is another client of the same store."""

@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 __all__ = ["LAWS", "LawBroken", "broken", "check"]
 
 LAWS: Final[Mapping[int, str]] = {
+    0: "what is declared is true, what is not is refused",
     1: "what was published is delivered until it is settled",
     2: "a once id is added once",
     3: "sealed bytes come back identical",

@@ -52,6 +52,7 @@ class Profile:
 # A slow adapter is no finding; neither is a contract class that several test classes inherit from.
 _BASE: Final = settings(
     deadline=None,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
     suppress_health_check=[
         HealthCheck.too_slow,
         HealthCheck.data_too_large,

@@ -1,0 +1,278 @@
+"""``stem conformance URL``: the laws on an installed adapter, and what became of each.
+
+The tests are run by pytest, from a file of one line in a directory of its own, by a plugin that listens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import random
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import importlib_metadata
+import pytest
+
+from stem_core.contracts.against import first_divergence
+from stem_core.contracts.broker.lab import BrokerLab
+from stem_core.contracts.driver import Driver, unique
+from stem_core.contracts.laws import LAWS, LawBroken
+from stem_core.contracts.pace import Pace
+from stem_core.contracts.profile import PROFILES, choose
+from stem_core.contracts.report import Finding, Outcome, Report, load, render, table
+from stem_core.contracts.subject import KINDS, Kind, kinds_of, lives_by_the_clock, subject
+from stem_core.contracts.time import ManualTime, RealTime
+from stem_core.errors import ConfigurationError, StemError
+from stem_core.plugins import Catalogue, discover
+from stem_core.ports.specs import BackendSpec, BrokerSpec, EncoderSpec, SignerSpec
+
+__all__ = ["Report", "conform", "load", "main", "render", "table"]
+
+_AUTOLOAD: Final = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
+_NUMBER: Final = re.compile(r"test_law_(\d+)_")
+Spec = BrokerSpec | BackendSpec | EncoderSpec | SignerSpec
+
+
+@dataclass
+class _Heard:
+    """What was heard of one law."""
+
+    passed: int = 0
+    seconds: float = 0.0
+    broken: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def tests(self) -> int:
+        return self.passed + len(self.broken)
+
+    def finding(self, law: int) -> Finding:
+        outcome: Outcome = "kept"
+        detail = ""
+        if self.broken:
+            outcome, detail = "broken", "\n\n".join(self.broken)
+        elif not self.passed:
+            declared = any("not given" in reason or "needs" in reason for reason in self.skipped)
+            outcome = "not tested" if declared else "not declared"
+            detail = ", ".join(dict.fromkeys(reason.partition(": ")[2] or reason for reason in self.skipped))
+        return Finding(law, LAWS[law], outcome, self.tests, round(self.seconds, 2), detail)
+
+
+class _Listener:
+    """A pytest plugin that sorts outcomes by law."""
+
+    def __init__(self) -> None:
+        self.laws: dict[int, _Heard] = {}
+        self.errors: list[str] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if call.when == "call" or report.outcome != "passed":
+            self._hear(item, call, report)
+        return report
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.errors.append(report.longreprtext)
+
+    def _hear(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        name = item.originalname if isinstance(item, pytest.Function) else item.name
+        number = _NUMBER.match(name or "")
+        law = int(number.group(1)) if number else 0
+        error = call.excinfo.value if call.excinfo else None
+        broken = _find(error)
+        if number is None and broken is not None and name == "test_agrees_with_the_model":
+            law = broken.number
+        heard = self.laws.setdefault(law, _Heard())
+        heard.seconds += call.duration
+        if report.outcome == "skipped":
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            if not reason.startswith("Skipped: declared"):
+                heard.skipped.append(reason.removeprefix("Skipped: "))
+        elif report.outcome == "failed":
+            heard.broken.append(f"{item.name}\n{_told(broken or error)}")
+        else:
+            heard.passed += 1
+
+
+def _find(error: BaseException | None) -> LawBroken | None:
+    if error is None or isinstance(error, LawBroken):
+        return error
+    inner = [*getattr(error, "exceptions", ()), error.__cause__, error.__context__]
+    return next((found for each in inner if (found := _find(each)) is not None), None)
+
+
+def _told(error: BaseException | None) -> str:
+    """The message, and the example that hypothesis found (it is in the notes)."""
+    words = str(error) if isinstance(error, LawBroken) else f"{type(error).__name__}: {error}"
+    return "\n".join([words, *getattr(error, "__notes__", ())])
+
+
+def conform(catalogue: Catalogue, kind: Kind, name: str, *, profile: str, seed: int) -> Report:
+    """Run the laws of ``kind`` on the adapter of URL (or id) ``name``.
+
+    :raises ConfigurationError: there is no such adapter, or its store cannot be used.
+    """
+    environment = dict(os.environ)
+    made = subject(catalogue, kind, name, profile, environment)  # fails here, in the open, when it must
+    listener = _Listener()
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="stem-conformance-") as folder:
+        # A name of its own each time: an imported module is not imported again.
+        module = f"test_{kind}_{unique()}"
+        (Path(folder) / f"{module}.py").write_text(
+            f"from {module}_subject import TestSubject as TestSubject\n"
+        )
+        (Path(folder) / "pytest.ini").write_text("[pytest]\nxfail_strict = true\n")
+        words = [
+            folder,
+            f"--rootdir={folder}",
+            f"--confcutdir={folder}",
+            f"--config-file={folder}/pytest.ini",
+            f"--hypothesis-seed={seed}",
+            "--import-mode=importlib",
+            *("-p", "no:terminal", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"),
+        ]
+        with _alone():
+            status = pytest.main(words, plugins=[listener, _Supplier(f"{module}_subject", made)])
+    if listener.errors or status not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
+        raise ConfigurationError(f"the suite could not run ({status!r}): {' '.join(listener.errors)}")
+    spec: Spec = made.broker if kind == "committer" else made.spec
+    distribution, version = _origin(catalogue, kind, spec)
+    return Report(
+        kind=kind,
+        adapter=spec.name if isinstance(spec, BrokerSpec | BackendSpec) else spec.id,
+        distribution=distribution,
+        version=version,
+        server=_server(spec, name),
+        stem=importlib_metadata.version("stem-core"),
+        contract=spec.contract,
+        python=platform.python_version(),
+        profile=profile,
+        seed=seed,
+        clock=getattr(made, "clock", False),
+        seconds=round(time.monotonic() - start, 1),
+        laws=tuple(
+            heard.finding(law) for law, heard in sorted(listener.laws.items()) if heard.tests or heard.skipped
+        ),
+    )
+
+
+class _Supplier:
+    """Gives the generated test file its class, as the module it imports, while pytest runs."""
+
+    def __init__(self, name: str, made: type[Any]) -> None:
+        self.name = name
+        self.module = ModuleType(name)
+        self.module.__dict__["TestSubject"] = made
+
+    def pytest_sessionstart(self) -> None:
+        sys.modules[self.name] = self.module
+
+    def pytest_sessionfinish(self) -> None:
+        sys.modules.pop(self.name, None)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Without whatever pytest plugins happen to be installed here."""
+    before = os.environ.get(_AUTOLOAD)
+    os.environ[_AUTOLOAD] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_AUTOLOAD]
+        else:
+            os.environ[_AUTOLOAD] = before
+
+
+def _origin(catalogue: Catalogue, kind: Kind, spec: Spec) -> tuple[str, str]:
+    name = spec.schemes[0] if isinstance(spec, BrokerSpec | BackendSpec) else spec.id
+    owner = catalogue.owners.get(("broker" if kind == "committer" else kind, name), "")
+    found = next((plugin for plugin in catalogue.plugins if plugin.distribution in owner), None)
+    return (found.distribution, found.version) if found else (owner, "")
+
+
+def _server(spec: Spec, url: str) -> str:
+    """What an open adapter says of its server, where it says something (``server_version``)."""
+    if not isinstance(spec, BrokerSpec | BackendSpec):
+        return ""
+    with Driver(RealTime()) as driver:
+        adapter: Any = driver.broker(spec, url) if isinstance(spec, BrokerSpec) else driver.backend(spec, url)
+        return str(getattr(adapter, "server_version", "") or "")
+
+
+def _lab(spec: BrokerSpec, url: str, exact: bool) -> BrokerLab:
+    pace = Pace(
+        exact=exact, resolution=spec.capabilities.resolution, lease=None, settle=None, skew=0.0, prompt=10.0
+    )
+    return BrokerLab(Driver(ManualTime() if exact else RealTime()), spec, url, pace)
+
+
+def _compare(catalogue: Catalogue, url: str, against: str, profile: str, seed: int) -> int:
+    specs = [catalogue.broker(each) for each in (url, against)]
+    exact = all(lives_by_the_clock(spec, each) for spec, each in zip(specs, (url, against), strict=True))
+    makers: list[Callable[[], BrokerLab]] = [
+        partial(_lab, spec, each, exact) for spec, each in zip(specs, (url, against), strict=True)
+    ]
+    examples = choose(profile).properties * 8
+    found = first_divergence(makers[0], makers[1], examples=examples, number=seed)
+    if found is None:
+        _say(f"{specs[0].name} and {specs[1].name} agree in {examples} histories, seed {seed}")
+        return 0
+    _say(f"{specs[0].name} (one) and {specs[1].name} (other) differ, seed {seed}:\n{found}")
+    return 1
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command; 0 when every declared law is kept, 1 when one is broken, 2 when it could not be run."""
+    parser = argparse.ArgumentParser(
+        prog="stem conformance", description="Prove that an adapter keeps the laws of the contract."
+    )
+    parser.add_argument("url", metavar="URL", help="an adapter's URL, or the id of an encoder or signer")
+    parser.add_argument("--kind", choices=KINDS, help="only this contract; else each that applies")
+    parser.add_argument("--profile", choices=sorted(PROFILES), default="quick")
+    parser.add_argument("--seed", type=int, help="repeat a run")
+    parser.add_argument("--json", metavar="FILE", help="write the reports there; - is standard output")
+    parser.add_argument(
+        "--against", metavar="URL", help="play one random history on this broker too, and compare"
+    )
+    given = parser.parse_args(list(argv))
+    seed = random.randrange(2**32) if given.seed is None else given.seed
+    catalogue = discover()
+    try:
+        if given.against:
+            return _compare(catalogue, given.url, given.against, given.profile, seed)
+        kinds = (given.kind,) if given.kind else kinds_of(catalogue, given.url)
+        reports = [conform(catalogue, kind, given.url, profile=given.profile, seed=seed) for kind in kinds]
+    except StemError as error:
+        sys.stderr.write(f"stem conformance: {error}\n")
+        return 2
+    text = json.dumps({"reports": [report.to_json() for report in reports]}, indent=2)
+    if given.json == "-":
+        _say(text)
+    else:
+        if given.json:
+            Path(given.json).write_text(text + "\n", encoding="utf-8")
+        _say("\n\n".join(map(table, reports)))
+    return int(any(report.broken for report in reports))
