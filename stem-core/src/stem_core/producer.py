@@ -11,12 +11,10 @@ from stem_core import transactions
 from stem_core.assembly import Encoders, RoutingSource, arguments_from, assemble, routing_for
 from stem_core.clock import instant, seconds
 from stem_core.connected import Connected
-from stem_core.dead_letters import DeadLetters
 from stem_core.declaring import declared
 from stem_core.dispatching import publish_many, publish_one
 from stem_core.envelope import Envelope, Input, new_ids
 from stem_core.errors import ConfigurationError
-from stem_core.explaining import Explanation, Finding, capabilities, check, explain
 from stem_core.handles import TaskHandle
 from stem_core.loops import Residence
 from stem_core.options import Duration, TaskEnqueueOptions, TaskOptions
@@ -34,6 +32,8 @@ from stem_core.wiring import Wiring
 
 if TYPE_CHECKING:
     from stem_core.control import Control
+    from stem_core.dead_letters import DeadLetters
+    from stem_core.explaining import Explanation, Finding
 
 __all__ = ["Stem"]
 
@@ -122,6 +122,8 @@ class Stem(Connected):
     @property
     def dead_letters(self) -> DeadLetters:
         """The messages that were put aside: list, show, replay, purge."""
+        from stem_core.dead_letters import DeadLetters
+
         return DeadLetters(self)
 
     @property
@@ -276,6 +278,8 @@ class Stem(Connected):
 
     def capabilities(self) -> dict[str, dict[str, Any]]:
         """What broker and backend declare: ``{"broker": {...}, "backend": {...}}``. Connects to nothing."""
+        from stem_core.explaining import capabilities
+
         return capabilities(self.wiring)
 
     def explain(self, name: str, **options: Any) -> Explanation:
@@ -286,10 +290,14 @@ class Stem(Connected):
         :raises ConfigurationError: the call would be refused.
         """
         call = self._named(name, None, None, None, None, None, TaskEnqueueOptions(**options))
+        from stem_core.explaining import explain
+
         return explain(self.wiring, self._planner, call, joined=self.committer is not None)
 
     def check(self) -> list[Finding]:
         """Every task here whose static options the adapters in use adjust or refuse. Connects to nothing."""
+        from stem_core.explaining import check
+
         return check(self._planner, self.tasks)
 
     def _named(

@@ -22,7 +22,6 @@ beats the route's.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -102,6 +101,8 @@ def routing_from(given: Routing | Mapping[str, Any] | str | Path) -> Routing:
     try:
         if isinstance(given, str | Path):
             where = str(given)
+            import tomllib
+
             given = tomllib.loads(Path(given).read_text(encoding="utf-8"))
         return msgspec.convert(_strict(given), Routing)
     except (OSError, ValueError, msgspec.ValidationError) as error:
