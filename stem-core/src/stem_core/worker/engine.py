@@ -302,6 +302,7 @@ class Engine:
     def _stored(self, finish: Finish) -> None:
         delivery, stats = finish.delivery, self._stats
         self._leases.release(delivery.receipt)
+        self._pool.kick()  # it may wait for fewer unstored ones
         action = finish.settlement.action if finish.settlement is not None else None
         if self._own_delays is not None:
             if isinstance(action, Retry | Release):
@@ -344,6 +345,7 @@ class Engine:
         self._wiring.emit("stem_task_dead_lettered", id=message.id, queue=message.queue, reason=reason)
 
     def _dropped(self, finish: Finish) -> None:
+        self._pool.kick()
         if self._leases.holds(finish.delivery.receipt):
             self._leases.release(finish.delivery.receipt)
             if finish.settlement is not None:
