@@ -37,6 +37,7 @@ from benchmarks.soak_worker import TENTHS, application, produce, warm_up
 from stem_core.worker.memory import resident
 
 MIB = 2**20
+STALLED = 60.0
 ENOUGH_TO_JUDGE = 100_000
 MOST_SAMPLES_A_TENTH = 20
 
@@ -93,6 +94,7 @@ async def soak(store: Store, messages: int, *, backlog: int, ttl: float, patienc
                 await produce(stem, task, range(first), backlog=backlog, done=heard.now)
                 await heard.reach(first)
                 await asyncio.sleep(min(ttl + 2, patience))
+            heard.moved()
             seen.start = (resident(worker.pid), await store.sizes())
             began = time.perf_counter()
             sampling = asyncio.ensure_future(_sample(seen, store, worker.pid, heard))
@@ -117,20 +119,28 @@ class Heard:
         self.done = 0
         self.answer: dict[str, Any] | None = None
         self.ended = False
+        self._moved = time.monotonic()
         self._news = asyncio.Condition()
 
     def now(self) -> int:
-        """How many tasks it had done lately; raises when it is gone."""
+        """How many tasks it had done lately; raises when it is gone or does nothing."""
         if self.ended:
             raise RuntimeError(f"the worker process ended after {self.done} tasks")
+        if time.monotonic() - self._moved > STALLED:
+            raise RuntimeError(f"the worker process did nothing for {STALLED:.0f} s after {self.done} tasks")
         return self.done
+
+    def moved(self) -> None:
+        """Take the silence until now for rest."""
+        self._moved = time.monotonic()
 
     async def listen(self, worker: Process) -> None:
         assert worker.stdout
         async for line in worker.stdout:
             said = json.loads(line)
             async with self._news:
-                self.done = said.get("done", self.done)
+                if said.get("done", self.done) != self.done:
+                    self.done, self._moved = said["done"], time.monotonic()
                 self.answer = said if "claim_p99" in said else None
                 self._news.notify_all()
         self.ended = True
@@ -140,7 +150,7 @@ class Heard:
     async def reach(self, count: int) -> None:
         """Return when ``count`` are done."""
         async with self._news:
-            await self._news.wait_for(lambda: self.now() >= count)
+            await self._news.wait_for(lambda: self.done >= count or self.now() >= count)
 
     async def last(self, worker: Process) -> dict[str, Any]:
         """Let it stop, and give its answer."""

@@ -112,7 +112,7 @@ async def work(url: str, namespace: str, messages: int, ttl: float, backlog: int
             while not stop.done():
                 if tally.done != said:
                     said, last = tally.done, time.perf_counter()
-                    _say({"done": said})
+                _say({"done": said})
                 await asyncio.wait([stop], timeout=0.25)
             await producing
         stats = {queue: await stem.broker.stats(queue) for queue in (QUEUE,)}[QUEUE]
