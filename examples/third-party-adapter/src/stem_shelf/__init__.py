@@ -1,0 +1,1 @@
+"""A Stem broker in a JSON file."""
