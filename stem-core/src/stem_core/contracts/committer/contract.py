@@ -1,0 +1,21 @@
+"""The contract a committer's tests subclass: one store for broker and backend."""
+
+from __future__ import annotations
+
+from stem_core.contracts.committer.equally import EqualLaws
+from stem_core.contracts.committer.steps import StepLaws
+
+__all__ = ["CommitterContract"]
+
+
+class CommitterContract(StepLaws, EqualLaws):
+    """Laws 30 to 32. Subclass it, set ``broker`` and ``backend``, override the fixture ``url``::
+
+        class TestMyCommitter(CommitterContract):
+            broker, backend = MY_BROKER, MY_BACKEND
+
+            @pytest.fixture
+            def url(self): return "my://localhost/" + unique_name()
+
+    The fixture ``backend_url`` is ``url`` unless overridden. Settings are those of ``BrokerContract``.
+    """
