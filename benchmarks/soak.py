@@ -8,7 +8,7 @@ store is at its working size for most of the run. Judged at the end, and the exi
   second and third;
 * the store: Redis's memory comes back to within 1 MiB or 5 % of where it began, apart from documented keys that
   expire; a table, index, file or log is in the last tenth at most half or 8 MiB larger than in the third;
-* at rest: nothing but documented things that expire;
+* at rest: nothing but documented things that expire, and no expired results where they are pruned in time;
 * claims: p99 in the last tenth at most twice that of the first, or 5 ms more.
 
 Runs below 100,000 messages print the same and are judged only by what is conserved and left. ``--depth`` measures
@@ -27,8 +27,8 @@ import sys
 import time
 import uuid
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks import depth
@@ -72,11 +72,15 @@ class Soak:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One criterion: what was seen, and whether it is met; None when the run was too short to tell."""
+    """One criterion: what was seen, and whether it is met; None when the run was too short to tell.
+
+    ``always``: however short.
+    """
 
     what: str
     seen: str
     met: bool | None
+    always: bool = False
 
 
 async def soak(store: Store, messages: int, *, backlog: int, ttl: float, patience: float) -> Soak:
@@ -84,7 +88,7 @@ async def soak(store: Store, messages: int, *, backlog: int, ttl: float, patienc
     namespace = f"soak{uuid.uuid4().hex[:8]}"
     seen = Soak(store.kind, messages)
     own = store.kind == "memory"
-    async with _worker(store.url, namespace, messages, ttl, backlog if own else None) as (worker, heard):
+    async with _working(store.url, namespace, messages, ttl, backlog if own else None) as (worker, heard):
         stem, task = application(store.url, namespace, ttl)
         async with contextlib.AsyncExitStack() as stack:
             first = 0
@@ -165,7 +169,7 @@ class Heard:
 
 
 @contextlib.asynccontextmanager
-async def _worker(
+async def _working(
     url: str, namespace: str, messages: int, ttl: float, backlog: int | None
 ) -> AsyncIterator[tuple[Process, Heard]]:
     producing = ["--produce", str(backlog)] if backlog else []
@@ -204,13 +208,23 @@ async def _until_at_rest(store: Store, namespace: str, ttl: float, patience: flo
     deadline = time.monotonic() + patience
     await asyncio.sleep(min(ttl + 2, patience))
     while time.monotonic() < deadline:
-        if not any(each.kind in {"status", "N:t"} for each in await store.left(namespace)):
+        if not any(each.kind == store.pruned for each in await store.left(namespace)):
             return
         await asyncio.sleep(3)
 
 
 def verdicts(seen: Soak, store: Store) -> list[Verdict]:
     """Every criterion, judged."""
+    long = seen.messages >= ENOUGH_TO_JUDGE
+    judged = [_conserved(seen), *_worker(seen), *_returned(seen, store), *_sizes(seen, store), _claims(seen)]
+    if store.pruned:
+        expired = sum(each.count for each in seen.left if each.kind == store.pruned)
+        judged.append(Verdict("expired results pruned", f"{expired:,} left at rest", not expired))
+    judged = [each if long or each.always else replace(each, met=None) for each in judged]
+    return [*judged, _at_rest(seen)]
+
+
+def _conserved(seen: Soak) -> Verdict:
     count, answer = seen.messages, seen.answer
     conserved = (
         answer["done"] == count
@@ -218,62 +232,65 @@ def verdicts(seen: Soak, store: Store) -> list[Verdict]:
         and answer["squares"] == (count - 1) * count * (2 * count - 1) // 6
         and answer["left"] == 0
     )
-    long = count >= ENOUGH_TO_JUDGE
-    found = [
-        Verdict(
-            "conserved: each ran once, none is left",
-            f"{answer['done']:,} of {count:,} ran, {answer['left']} left",
-            conserved,
-        )
-    ]
+    text = f"{answer['done']:,} of {count:,} ran, {answer['left']} left"
+    return Verdict("conserved: each ran once, none is left", text, conserved, always=True)
+
+
+def _worker(seen: Soak) -> Iterator[Verdict]:
     early, late = ([memory for _, memory, _ in seen.during(*tenths)] for tenths in ((2, 3), (10, 10)))
     if early and late:
         before, after = statistics.median(early), statistics.median(late)
-        seen_text = (
-            f"{seen.start[0] / MIB:.1f} at the start, {before / MIB:.1f} in tenths 2 and 3, {after / MIB:.1f} in the "
-            f"last, {seen.end[0] / MIB:.1f} at rest; {seen.slope:+.1f} bytes a task"
+        text = (
+            f"{seen.start[0] / MIB:.1f} at the start, {before / MIB:.1f} in tenths 2 and 3, {after / MIB:.1f} in "
+            f"the last, {seen.end[0] / MIB:.1f} at rest; {seen.slope:+.1f} bytes a task"
         )
-        found.append(
-            Verdict(
-                "worker memory flat, MiB",
-                seen_text,
-                after <= max(before * 1.05, before + 4 * MIB) if long else None,
-            )
-        )
+        yield Verdict("worker memory flat, MiB", text, after <= max(before * 1.05, before + 4 * MIB))
+
+
+def _returned(seen: Soak, store: Store) -> Iterator[Verdict]:
     expiring = sum(each.bytes for each in seen.left if not each.kept)
     for name in store.returns:
         before, after = seen.start[1][name], seen.end[1][name]
         most = max((part[name] for _, _, part in seen.samples), default=after)
-        met = after - expiring <= max(before * 1.05, before + MIB)
         text = (
             f"{before / MIB:.1f} at the start, at most {most / MIB:.1f}, {after / MIB:.1f} at rest "
             f"({expiring / MIB:.1f} of it expiring keys)"
         )
-        found.append(Verdict(f"{name} back, MiB", text, met if long else None))
-    for name in store.flat:
-        early_sizes, late_sizes = (
+        yield Verdict(f"{name} back, MiB", text, after - expiring <= max(before * 1.05, before + MIB))
+
+
+def _sizes(seen: Soak, store: Store) -> Iterator[Verdict]:
+    """Those that must be flat, and the others for information."""
+    for name in seen.end[1]:
+        early, late = (
             [part[name] for _, _, part in seen.during(*tenths) if name in part]
             for tenths in ((3, 3), (10, 10))
         )
-        if early_sizes and late_sizes:
-            before, after = max(early_sizes), max(late_sizes)
-            met = after <= max(before * 1.5, before + 8 * MIB)
-            text = f"{before / MIB:.1f} in the third tenth, {after / MIB:.1f} in the last, {seen.end[1][name] / MIB:.1f} at rest"
-            found.append(Verdict(f"{name} flat, MiB", text, met if long else None))
-    bad = [each.kind for each in seen.left if each.kept or not each.documented]
-    rest = ", ".join(
-        f"{each.count} {each.kind}{f' ({each.kept} for ever)' if each.kept else ''}" for each in seen.left
-    )
-    found.append(Verdict("at rest only what is documented and expires", rest or "nothing", not bad))
-    p99 = answer["claim_p99"]
-    found.append(
-        Verdict(
-            "claim p99, ms",
-            f"{p99[0] * 1e3:.1f} in the first tenth, {p99[-1] * 1e3:.1f} in the last",
-            p99[-1] <= max(2 * p99[0], p99[0] + 0.005) if long else None,
+        if name in store.returns or not early or not late:
+            continue
+        before, after = max(early), max(late)
+        text = (
+            f"{before / MIB:.1f} in the third tenth, {after / MIB:.1f} in the last, "
+            f"{seen.end[1][name] / MIB:.1f} at rest"
         )
+        if name in store.flat:
+            yield Verdict(f"{name} flat, MiB", text, after <= max(before * 1.5, before + 8 * MIB))
+        else:
+            yield Verdict(f"{name}, MiB", text, None)
+
+
+def _claims(seen: Soak) -> Verdict:
+    first, *_, last = seen.answer["claim_p99"]
+    text = f"{first * 1e3:.1f} in the first tenth, {last * 1e3:.1f} in the last"
+    return Verdict("claim p99, ms", text, last <= max(2 * first, first + 0.005))
+
+
+def _at_rest(seen: Soak) -> Verdict:
+    text = ", ".join(
+        f"{each.count:,} {each.kind}{f' ({each.kept:,} for ever)' if each.kept else ''}" for each in seen.left
     )
-    return found
+    fine = not any(each.kept or not each.documented for each in seen.left)
+    return Verdict("at rest only what is documented and expires", text or "nothing", fine, always=True)
 
 
 def report(seen: Soak, found: list[Verdict]) -> str:
@@ -281,7 +298,7 @@ def report(seen: Soak, found: list[Verdict]) -> str:
     rates = [seen.messages / TENTHS / each for each in seen.answer["seconds"][1:] if each > 0]
     speed = f"{rates[0]:,.0f} a second in the second tenth, {rates[-1]:,.0f} in the last" if rates else ""
     lines = [f"{seen.broker}: {seen.messages:,} messages in {seen.seconds:.0f} s; {speed}"]
-    words = {True: "met", False: "FAILED", None: "too few"}
+    words = {True: "met", False: "FAILED", None: "-"}
     lines += [f"  {words[each.met]:8} {each.what}: {each.seen}" for each in found]
     return "\n".join(lines)
 
