@@ -249,7 +249,9 @@ class BrokerModel:
         if not done:  # between the end of the lease and the next delivery either answer is legal
             self._stale(held)
             held.place = "waiting"
-        return held if done else None
+            return None
+        held.ghosts, held.ghost_until = 0, 0.0  # its receipt is current, so no unseen one is
+        return held
 
     def _settle(self, held: Held, action: Action, now: Span) -> None:
         match action:
