@@ -216,7 +216,9 @@ async def _until_at_rest(store: Store, namespace: str, ttl: float, patience: flo
 def verdicts(seen: Soak, store: Store) -> list[Verdict]:
     """Every criterion, judged."""
     long = seen.messages >= ENOUGH_TO_JUDGE
-    judged = [_conserved(seen), *_worker(seen), *_returned(seen, store), *_sizes(seen, store), _claims(seen)]
+    judged = [_conserved(seen), *_worker(seen), *_returned(seen, store), *_sizes(seen, store)]
+    if store.claims:
+        judged.append(_claims(seen))
     if store.pruned:
         expired = sum(each.count for each in seen.left if each.kind == store.pruned)
         judged.append(Verdict("expired results pruned", f"{expired:,} left at rest", not expired))
@@ -312,7 +314,7 @@ async def run(kind: str, url: str | None, given: argparse.Namespace) -> bool:
             print(await depth.report(store.url, kind, given.depths), flush=True)
             return True
         seen = await soak(
-            store, given.messages, backlog=given.backlog, ttl=given.ttl, patience=given.patience
+            store, given.messages, backlog=given.backlog, ttl=given.ttl or store.ttl, patience=given.patience
         )
         found = verdicts(seen, store)
         print(report(seen, found), flush=True)
@@ -333,7 +335,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--backlog", type=int, default=20_000, help="how far the producer is ahead")
-    parser.add_argument("--ttl", type=float, default=10.0, help="seconds a result lives")
+    parser.add_argument("--ttl", type=float, help="seconds a result lives (10; in memory 1)")
     parser.add_argument(
         "--patience", type=float, default=150.0, help="seconds to wait for results to expire and be pruned"
     )

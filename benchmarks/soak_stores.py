@@ -40,6 +40,10 @@ class Store(ABC):
     flat: ClassVar[tuple[str, ...]] = ()
     #: What must be gone soon after it has expired; None where it goes with the next write.
     pruned: ClassVar[str | None] = None
+    #: Seconds a result lives.
+    ttl: ClassVar[float] = 10.0
+    #: Whether a claim takes the store's time rather than the worker's own.
+    claims: ClassVar[bool] = True
 
     url: str
 
@@ -65,6 +69,8 @@ class MemoryStore(Store):
 
     kind = "memory"
     url = "memory://"
+    ttl = 1.0  # what is kept is in the memory that is judged
+    claims = False
 
     async def sizes(self) -> Mapping[str, int]:
         return {}
