@@ -52,6 +52,8 @@ async def send(wiring: Wiring, batch: Sequence[Publish]) -> list[StemError | Non
     except PublishError as error:
         if error.outcome == "unknown":
             return [unknown_fate(each, error) for each in batch]
+        if isinstance(error.__cause__, AdapterError):  # the store's fault (full, read only), not a message's
+            return [_refused(each, error) for each in batch]
         refusal: Exception = error
     except _DEFINITE as error:
         refusal = error

@@ -160,6 +160,23 @@ async def test_one_refused_message_does_not_fail_strangers(lab: Any) -> None:
     assert (await here.stem.handle("n4").status()).state is TaskState.QUEUED
 
 
+async def test_a_full_store_is_asked_once_for_a_batch(lab: Any) -> None:
+    here = await lab()
+    sizes: list[str] = []
+
+    def full(message: Any) -> PublishError:
+        sizes.append(message.id)
+        error = PublishError("out of memory", "refused")
+        error.__cause__ = AdapterError("OOM command not allowed")
+        return error
+
+    here.broker.refuse = full
+    calls = [Signature[Any](name="a", enqueue_options=with_id(f"n{i}")) for i in range(16)]
+    with pytest.raises(PublishError, match="out of memory"):
+        await here.stem.enqueue_many(calls)
+    assert len(sizes) == 1  # halved down to single messages it would be 31
+
+
 async def test_a_message_too_large_for_the_store_fails_alone(lab: Any) -> None:
     here = await lab()
     here.broker.refuse = lambda message: PayloadTooLarge("too large") if message.id == "n1" else None

@@ -36,6 +36,7 @@ class Committer(Protocol):
         change nothing else (laws 30 to 32).
 
         :raises PayloadTooLarge: before anything was stored.
+        :raises PublishError: ``outcome="refused"``: the steps only enqueue, and nothing of them was stored.
         :raises AdapterError: any subset of the steps may have been done, each whole.
         """
         ...
