@@ -57,6 +57,15 @@ def random_ties() -> Any:
                 level.add(entry.order, entry)
             return added
 
+        def stats(self, name, now):
+            stats = super().stats(name, now)
+            since = (
+                [entry.ready_since for level in self._queues[name].levels for entry in level]
+                if stats.ready
+                else []
+            )
+            return changed(stats, oldest_ready_age=now - min(since) if since else None)
+
     return broker(queues=Q, fifo=False)
 
 
