@@ -30,6 +30,8 @@ __all__ = ["Finisher", "step_of"]
 
 _log = logging.getLogger("stem.worker")
 _SLOWEST = 2.0
+#: Finishes worth a round trip of their own; fewer wait a moment for more.
+_ENOUGH = 100
 
 
 class Finisher:
@@ -94,7 +96,7 @@ class Finisher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._linger and len(self._waiting) < self._batch and self._expects_more():
+            if self._linger and len(self._waiting) < min(_ENOUGH, self._batch) and self._expects_more():
                 await asyncio.sleep(self._linger)
             while self._waiting:
                 batch, self._waiting = self._waiting[: self._batch], self._waiting[self._batch :]

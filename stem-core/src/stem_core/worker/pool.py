@@ -23,6 +23,10 @@ __all__ = ["SUSPECT_FROM", "Pool"]
 SUSPECT_FROM: Final = 3
 #: Runs shorter than this on average (seconds) are worth claiming ahead for: the next is there when one ends.
 _QUICK: Final = 0.05
+#: Claimed ahead of such runs: what would take this long, one after the other (seconds), or as many as run at once
+#: if that is more; and at most, unless more run at once.
+_AHEAD: Final = 0.02
+_MOST_AHEAD: Final = 400
 #: How much of the average one more run is.
 _WEIGHT: Final = 0.05
 
@@ -39,7 +43,7 @@ class Pool:
         prefetch: int | None,
         ended: Callable[[Run, Finish | None], None],
     ) -> None:
-        """:param prefetch: how many to claim ahead; None: as many as run at once while runs are quick.
+        """:param prefetch: how many to claim ahead; None: as the runs are quick, see :data:`_AHEAD`.
         :param ended: called with each run and what is to be stored of it.
         """
         self._story = story
@@ -52,9 +56,9 @@ class Pool:
         self._changed = asyncio.Event()
         self._closed = False
         self._average = 1.0
-        self._limit = 2 * concurrency if prefetch is None else concurrency + prefetch
+        self._most = concurrency + (max(concurrency, _MOST_AHEAD) if prefetch is None else prefetch)
         #: What may be claimed at once; 1 after a suspect was met, and doubled by every innocent batch.
-        self._claim = self._limit
+        self._claim = self._most
 
     @property
     def running(self) -> int:
@@ -69,15 +73,28 @@ class Pool:
     @property
     def room(self) -> int:
         """How many more may be claimed now."""
-        slow = self._prefetch is None and self._average > _QUICK
-        limit = self._concurrency if slow else self._limit
-        return min(limit - len(self._running) - len(self._waiting), self._claim)
+        return min(self._limit - len(self._running) - len(self._waiting), self._claim)
+
+    @property
+    def _limit(self) -> int:
+        """How many may be claimed and not ended."""
+        if self._prefetch is not None:
+            return self._most
+        if self._average > _QUICK:
+            return self._concurrency
+        ahead = round(_AHEAD / max(self._average, 1e-6))
+        return min(self._concurrency + max(self._concurrency, ahead), self._most)
 
     async def wait_for_room(self, most_unstored: int) -> int:
         """Wait until something may be claimed; how much."""
-        while not self._closed and (self.room <= 0 or len(self._finisher) > most_unstored):
+        while not self._closed and (self._enough_claimed() or len(self._finisher) > most_unstored):
             await self._change()
         return self.room
+
+    def _enough_claimed(self) -> bool:
+        """Whether a claim would bring nothing, or little while there is still something to start."""
+        room = self.room
+        return room <= 0 or (len(self._waiting) > room and room < self._claim)
 
     async def start(self, runs: Sequence[Run]) -> None:
         """Start them, or let them wait for a slot. A suspect among them runs alone, before this returns."""
@@ -90,7 +107,7 @@ class Pool:
             self._claim = 1
             await self._alone(suspect)
             return
-        self._claim = min(self._claim * 2, self._limit)
+        self._claim = min(self._claim * 2, self._most)
         for run in runs:
             if len(self._running) < self._concurrency:
                 self._launch(run)
@@ -117,6 +134,11 @@ class Pool:
         """Wait until nothing runs."""
         while not self.empty:
             await self._change()
+
+    def learn(self, finish: Finish) -> None:
+        """Let the time a run took count towards how much is claimed ahead."""
+        if isinstance(finish.end, Succeeded):
+            self._average += (finish.end.seconds - self._average) * _WEIGHT
 
     def kick(self) -> None:
         """Let those who wait look again."""
@@ -151,8 +173,8 @@ class Pool:
         finally:
             run.ended = True
             self._running.discard(run)
-            if finish is not None and isinstance(finish.end, Succeeded):
-                self._average += (finish.end.seconds - self._average) * _WEIGHT
+            if finish is not None:
+                self.learn(finish)
             self._ended(run, finish)
             if self._waiting and not self._closed:
                 self._launch(self._waiting.popleft())

@@ -44,8 +44,8 @@ class Worker:
     :param concurrency: how many tasks at once; :param threads: how many of them in threads;
         :param processes: how many in processes of their own.
     :param lease: seconds a claim lasts; renewed each third of it for as long as a task runs.
-    :param prefetch: how many more to claim than can run; None: as many again while runs take less than 50 ms on
-        average, else none.
+    :param prefetch: how many more to claim than can run; None: none while runs take more than 50 ms on average,
+        else as many again, or what would take 20 ms one after the other if that is more (at most 400).
     :param max_deliveries: hand-outs without an end after which a message is put aside as a crash loop.
     :param drain_timeout: seconds running tasks have to end after a stop, before they are cancelled and given back.
     :param unknown_task_grace: seconds a message of an unknown task waits for a deploy that brings it.
