@@ -65,6 +65,14 @@ def test_instants(connection: psycopg.Connection, column: list[datetime | None])
     assert echoed(connection, arrays.Instants(column)) == column
 
 
+@pytest.mark.parametrize(
+    "column",
+    [arrays.Texts(["same"] * 3), arrays.Texts([None] * 3), arrays.Bigints([7] * 3), arrays.Blobs([b""] * 3)],
+)
+def test_columns_that_say_one_thing(connection: psycopg.Connection, column: list[Any]) -> None:
+    assert echoed(connection, column) == column
+
+
 def test_instants_of_other_zones(connection: psycopg.Connection) -> None:
     there = datetime(2030, 1, 1, 12, tzinfo=timezone(timedelta(hours=5)))
     assert echoed(connection, arrays.Instants([there])) == [there]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -65,6 +68,26 @@ async def test_claims_renewals_and_results_are_hot_updates(
         )
         assert updated >= 600
         assert hot > 0.6 * updated, f"{table}: {hot} of {updated} updates were HOT"
+
+
+async def test_an_idle_receive_asks_once_while_it_listens(
+    broker: PostgresBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One statement for a worker's whole wait: not another one at its end, nor one in between."""
+    await broker.receive(["q"], limit=1, lease=30, wait=0.05)
+    async with asyncio.timeout(10):
+        while not broker.listening:
+            await asyncio.sleep(0.01)
+    asked: list[str] = []
+    run = broker.database.run
+
+    async def counted(template: str, parameters: Mapping[str, Any] | None = None) -> list[Any]:
+        asked.append(template)
+        return await run(template, parameters)
+
+    monkeypatch.setattr(broker.database, "run", counted)
+    assert await broker.receive(["q"], limit=1, lease=30, wait=1.5) == []
+    assert len(asked) == 1
 
 
 async def test_no_index_holds_what_a_claim_changes(

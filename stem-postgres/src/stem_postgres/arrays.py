@@ -70,6 +70,10 @@ class _ArrayDumper(Dumper):
             return _array(self.item_oid, [_NULL] * missing, True)
         if missing:
             parts = [_NULL if item is None else self.item(item) for item in obj]
+        elif obj.count(obj[0]) == len(
+            obj
+        ):  # most columns of a batch say one thing: its queue, its state, its ttl
+            parts = [self.item(obj[0])] * len(obj)
         else:
             item = self.item
             parts = [item(each) for each in obj]

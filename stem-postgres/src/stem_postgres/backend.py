@@ -58,7 +58,7 @@ class PostgresBackend:
         await self.database.close()
 
     async def clean(self) -> int:
-        """Remove what has expired now, instead of within about a minute; how many rows."""
+        """Remove what has expired now, instead of within some minutes; how many rows."""
         return await self._janitor.clean()
 
     # statuses

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from functools import partial
@@ -37,9 +38,11 @@ from stem_postgres.steps import Scope
 
 __all__ = ["PostgresBroker"]
 
-#: Longest sleep of an idle receive while notifications arrive, and the range of it while they do not.
-_POLL: Final = 1.0
+#: Longest sleep of an idle receive while notifications arrive (what it can miss: a commit of the caller's own whose
+#: process could not ring afterwards), and the range of it while they do not.
+_POLL_LISTENING: Final = 2.0
 _FIRST_POLL: Final = 0.05
+_LONGEST_POLL: Final = 1.0
 _RING_EVERY: Final = 0.02
 #: When to look for what a caller's transaction, whose commit nobody announces, may have brought.
 _AFTER_COMMIT: Final = (0.02, 0.1, 0.4)
@@ -186,8 +189,8 @@ class PostgresBroker:
 
     def _nap(self) -> float:
         if self._listener.live:
-            return _POLL
-        self._pause = min(self._pause * 1.5, _POLL)
+            return _POLL_LISTENING
+        self._pause = min(self._pause * 1.5, _LONGEST_POLL)
         return self._pause
 
     async def _claim(self, queues: Sequence[str], limit: int, lease: float) -> tuple[list[Delivery], float]:
@@ -203,7 +206,7 @@ class PostgresBroker:
         )
         if rows and rows[0][0] is None:
             until_next = rows[0][-1]
-            return [], _POLL if until_next is None else until_next
+            return [], math.inf if until_next is None else until_next
         rows.sort(key=_hand_out_order)
         return [messages.delivery_of(row) for row in rows], 0.0
 

@@ -16,12 +16,14 @@ from stem_postgres.connection import Database
 __all__ = ["Janitor"]
 
 _LOG = logging.getLogger("stem.postgres")
+#: Seconds between looks: while there is something to remove, and while there is not.
 _EVERY: Final = 60.0
+_EVERY_WHEN_CLEAN: Final = 240.0
 _MOST_BATCHES: Final = 100
 
 
 class Janitor:
-    """Runs pruning statements about once a minute. Each returns a row per row removed, and looks at the rows'
+    """Runs pruning statements about once a minute, and seldomer where they find nothing. Each returns a row per row removed, and looks at the rows'
     state again under their locks, so that nothing is removed on what was true a moment ago.
     """
 
@@ -54,9 +56,11 @@ class Janitor:
         return removed
 
     async def _keep_clean(self) -> None:
+        every = _EVERY
         while True:
-            await asyncio.sleep(random.uniform(_EVERY / 2, _EVERY * 1.5))
+            await asyncio.sleep(random.uniform(every / 2, every * 1.5))
             try:
-                await self.clean()
+                every = _EVERY if await self.clean() else _EVERY_WHEN_CLEAN
             except StemError as error:
+                every = _EVERY
                 _LOG.warning("pruning failed, tried again in a minute: %s", error)

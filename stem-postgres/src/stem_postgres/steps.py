@@ -9,7 +9,7 @@ groups, each in key order), decides here, by the same pure functions that specif
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -51,23 +51,19 @@ def divide(steps: Sequence[Step]) -> tuple[list[int], list[int]]:
     others: list[int] = []
     seen: set[object] = set()
     for position, step in enumerate(steps):
-        keys = list(_keys(step))
-        alone = len(set(keys)) == len(keys) and seen.isdisjoint(keys)
-        gates = sum(update.rank == RANK_TERMINAL for update in step.updates)
-        (simple_ones if alone and gates <= 1 and not step.outcomes else others).append(position)
+        keys: list[object] = [update.id for update in step.updates]
+        keys += [(message.queue, message.id) for message in step.publishes]
+        if step.settlement is not None:
+            keys.append(parse_receipt(step.settlement.receipt)[0])
+        before = len(seen)
         seen.update(keys)
+        alone = len(seen) - before == len(keys)
+        (simple_ones if alone and not step.outcomes and _one_gate(step.updates) else others).append(position)
     return simple_ones, others
 
 
-def _keys(step: Step) -> Iterator[object]:
-    if step.settlement is not None:
-        yield "receipt", parse_receipt(step.settlement.receipt)[0]
-    for update in step.updates:
-        yield "status", update.id
-    for message in step.publishes:
-        yield message.queue, message.id
-    for outcome in step.outcomes:
-        yield "group", outcome.group
+def _one_gate(updates: Sequence[StatusUpdate]) -> bool:
+    return len(updates) < 2 or sum(update.rank == RANK_TERMINAL for update in updates) < 2
 
 
 def simple(steps: Sequence[Step], scope: Scope) -> Flow[Done]:
