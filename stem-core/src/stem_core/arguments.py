@@ -18,6 +18,8 @@ from stem_core.errors import ConfigurationError, DecodeError
 __all__ = ["Parameters", "convert"]
 
 Kind = inspect.Parameter
+#: A value of one of these very types is what its annotation asks for, and needs no conversion.
+_EXACT: Final = frozenset({str, int, float, bool})
 _BY_POSITION: Final = (Kind.POSITIONAL_ONLY, Kind.POSITIONAL_OR_KEYWORD)
 
 
@@ -42,6 +44,10 @@ def convert(value: object, type: Any, path: str = "value") -> Any:
         if not members:
             return _convert_inside(value, type, path, error)
     return _first_that_fits(value, members, type, path)
+
+
+def _is_exactly(value: object, kind: Any) -> bool:
+    return type(value) is kind and kind in _EXACT
 
 
 def _union_members(type: Any) -> tuple[Any, ...]:
@@ -129,15 +135,8 @@ class Parameters:
 
         :raises TypeError: it cannot; the message names the handler and the argument.
         """
-        count = len(args)
-        if (
-            not kwargs
-            and not self._only_by_keyword
-            and self._required <= count
-            and (count <= len(self._positional) or self._rest)
-        ):
-            return
-        self._bind(args, kwargs)
+        if kwargs or not self._take(len(args)):
+            self._bind(args, kwargs)
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any], inputs: int = 0) -> None:
         """:meth:`bind` with ``inputs`` arguments more, put first.
@@ -158,14 +157,17 @@ class Parameters:
 
         :raises DecodeError: they do not fit, with the path to the value at fault.
         """
-        try:
-            self.check(args, kwargs)
-        except TypeError as error:
-            raise DecodeError(str(error)) from None
+        if kwargs or not self._take(len(args)):
+            try:
+                self._bind(args, kwargs)
+            except TypeError as error:
+                raise DecodeError(str(error)) from None
+        if not args and not kwargs:
+            return [], {}
         types = self._resolved()
         count = len(self._positional)
         by_position = [
-            convert(value, types[name], name) if types[name] is not Any else value
+            value if (kind := types[name]) is Any or _is_exactly(value, kind) else convert(value, kind, name)
             for name, value in zip(self._positional, args, strict=False)
         ]
         if len(args) > count and self._rest:
@@ -183,6 +185,14 @@ class Parameters:
     def result_type(self) -> Any:
         """The annotated result, Any when there is none."""
         return self._resolved()["return"]
+
+    def _take(self, count: int) -> bool:
+        """Whether the handler can be called with so many positional arguments and no other."""
+        return (
+            not self._only_by_keyword
+            and self._required <= count
+            and (count <= len(self._positional) or self._rest is not None)
+        )
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any], partial: bool = False) -> None:
         bind = self._signature.bind_partial if partial else self._signature.bind

@@ -170,7 +170,7 @@ class DeadLetter(msgspec.Struct, frozen=True, tag=True):
 Action = Ack | Retry | Release | DeadLetter
 
 
-class Settlement(msgspec.Struct, frozen=True):
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     """What becomes of a delivery. A receipt settles at most once."""
 
     receipt: Receipt

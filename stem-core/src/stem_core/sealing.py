@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
@@ -110,6 +111,8 @@ def unpack(sealed: bytes) -> Sealed:
     if count > MAX_SIGNATURES:
         raise DecodeError(f"A message with {count} signatures; at most {MAX_SIGNATURES} are allowed.")
     position = _HEAD.size
+    if not count and len(sealed) - position == length:
+        return Sealed((), sealed[position:])
     blocks: list[SignatureBlock] = []
     try:
         for _ in range(count):
@@ -239,18 +242,33 @@ def _check(envelope: Envelope) -> None:
         raise ValueError(f"result_ttl {envelope.result_ttl} is not a positive duration")
     if not 0 <= envelope.delay < math.inf:
         raise ValueError(f"delay {envelope.delay} is not a duration")
-    for limit in (envelope.soft_time_limit, envelope.time_limit, envelope.visibility_timeout):
-        if limit is not None and not 0 < limit < math.inf:
-            raise ValueError(f"a limit of {limit} s; it must be positive and finite")
-    for instant in (envelope.enqueued_at, envelope.not_before, envelope.expires):
-        if instant is not None and instant.tzinfo is None:
-            raise ValueError(f"{instant} has no timezone")
+    if envelope.soft_time_limit is not None:
+        _check_limit(envelope.soft_time_limit)
+    if envelope.time_limit is not None:
+        _check_limit(envelope.time_limit)
+    if envelope.visibility_timeout is not None:
+        _check_limit(envelope.visibility_timeout)
+    _check_instant(envelope.enqueued_at)
+    if envelope.not_before is not None:
+        _check_instant(envelope.not_before)
+    if envelope.expires is not None:
+        _check_instant(envelope.expires)
     if envelope.limits is not None:
         for rate in (envelope.limits.rate_limit, envelope.limits.group_rate_limit):
             if rate is not None:
                 parse_rate(rate)
     if envelope.meta:
         check_plain(envelope.meta, binary=False)
+
+
+def _check_limit(limit: float) -> None:
+    if not 0 < limit < math.inf:
+        raise ValueError(f"a limit of {limit} s; it must be positive and finite")
+
+
+def _check_instant(instant: datetime) -> None:
+    if instant.tzinfo is None:
+        raise ValueError(f"{instant} has no timezone")
 
 
 @lru_cache(maxsize=1024)

@@ -20,10 +20,13 @@ from stem_core.ports.encoder import TaskPayloadEncoder
 
 __all__ = ["JsonEncoder"]
 
-#: Shorter bytes cannot hold an int of more than 64 bits.
-_LONG_INT: Final = 19
+#: Shorter bytes cannot hold an int of more than 64 bits, nor anything else that is out of bounds.
+_SHORT: Final = 19
 #: One text in JSON, or what is left of one that never ends; linear in its length.
 _TEXT: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder().decode
+_packed: Final = msgspec.msgpack.Encoder().encode
 
 
 class JsonEncoder(TaskPayloadEncoder):
@@ -41,14 +44,14 @@ class JsonEncoder(TaskPayloadEncoder):
         :raises EncodeError: something in it cannot travel; the message holds the path to it.
         """
         data = self._encode(value)
-        if _containers(data) > MAX_CONTAINERS:
+        if len(data) > _SHORT and _containers(data) > MAX_CONTAINERS:
             raise EncodeError(f"$: more than {MAX_CONTAINERS} lists and maps; pass a reference to the data.")
         return data
 
     def _encode(self, value: Any) -> bytes:
         try:
-            data = msgspec.json.encode(value)
-            if msgspec.json.decode(data) == value and _in_bounds(data, value):
+            data = _encode(value)
+            if _decode(data) == value and _in_bounds(data, value):
                 return data
         except Exception:  # noqa: BLE001, S110 (anything, also from a value's own __eq__: to_plain says what)
             pass
@@ -64,14 +67,14 @@ class JsonEncoder(TaskPayloadEncoder):
 
         :raises DecodeError: it is not JSON this encoder could have made.
         """
-        if _containers(data) > MAX_CONTAINERS:
+        if len(data) > _SHORT and _containers(data) > MAX_CONTAINERS:
             raise DecodeError(
                 f"More than {MAX_CONTAINERS} lists and maps in one value; pass a reference to the data."
             )
         try:
-            value = msgspec.json.decode(data)
+            value = _decode(data)
             # Bytes that come back as they were hold no duplicate key and no number that lost digits.
-            if msgspec.json.encode(value) == data and _in_bounds(data, value):
+            if _encode(value) == data and _in_bounds(data, value):
                 return value
             return _slowly(data)
         except DecodeError:
@@ -82,8 +85,9 @@ class JsonEncoder(TaskPayloadEncoder):
 
 def _in_bounds(data: bytes, value: object) -> bool:
     """Whether plain ``value``, encoded as ``data``, keeps to 64-bit ints and the depth; cheap bounds first."""
-    if len(data) > _LONG_INT:
-        msgspec.msgpack.encode(value)  # OverflowError for an int of more than 64 bits
+    if len(data) <= _SHORT:
+        return True
+    _packed(value)  # OverflowError for an int of more than 64 bits
     return data.count(b"[") + data.count(b"{") <= MAX_NESTING or _is_shallow(value)
 
 

@@ -14,7 +14,7 @@ from stem_core.status import StatusUpdate
 __all__ = ["Committer", "Step"]
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What happens together or not at all: at a publish, or at the end of a run.
 
     The order inside: settlement, updates, publishes, outcomes. When an outcome completes a group, the

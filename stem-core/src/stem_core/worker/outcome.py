@@ -61,7 +61,7 @@ class Kind(Enum):
     RECORDED = "recorded before"
 
 
-class Succeeded(msgspec.Struct, frozen=True):
+class Succeeded(msgspec.Struct, frozen=True, gc=False):
     """The handler returned; ``payload`` is its encoded result, None when it is not kept."""
 
     payload: bytes | None
@@ -90,7 +90,7 @@ class Cancelled(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Finish(msgspec.Struct, frozen=True, kw_only=True):
+class Finish(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything to be stored at the end of one delivery, in one step where that can be."""
 
     delivery: Delivery

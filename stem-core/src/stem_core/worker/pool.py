@@ -171,7 +171,7 @@ class Pool:
         try:
             finish = await self._story.tell(run)
         finally:
-            run.ended = True
+            run.over()
             self._running.discard(run)
             if finish is not None:
                 self.learn(finish)

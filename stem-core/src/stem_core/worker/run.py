@@ -85,6 +85,12 @@ class Run:
             self.context = self.make_context(self)
         return self.context
 
+    def over(self) -> None:
+        """Its handler is over. What refers back to the run is let go: memory need not wait for the collector."""
+        self.ended = True
+        self.execution = None
+        self.context = None
+
     def stopped(self) -> Stop | None:
         """``stop`` as it is now, whatever it was a few awaits ago."""
         return self.stop
