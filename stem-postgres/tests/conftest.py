@@ -13,12 +13,25 @@ from stem_core.ports.specs import AdapterOptions
 from stem_postgres.backend import PostgresBackend
 from stem_postgres.broker import PostgresBroker
 from stem_postgres.plugin import POSTGRES_BACKEND, POSTGRES_BROKER
+from tests.servers import PostgresServer
 
 
 def with_query(url: str, **options: str) -> str:
     """``url`` with more query options."""
     pairs = [*parse_qsl(urlsplit(url).query), *options.items()]
     return url.partition("?")[0] + "?" + "&".join(f"{key}={value}" for key, value in pairs)
+
+
+@pytest.fixture(scope="session")
+def server_of_this_process() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_server(server_of_this_process: PostgresServer) -> PostgresServer:
+    """A running server that a test may kill and start: nobody else uses it meanwhile."""
+    return server_of_this_process.start()
 
 
 @pytest.fixture(scope="module")

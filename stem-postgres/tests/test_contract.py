@@ -16,37 +16,32 @@ from tests.servers import PostgresServer
 SETTLE = 0.02  # what is due can be claimed at once; the suite need not wait for it
 
 
-@pytest.fixture(scope="class")
-def own_server() -> Iterator[PostgresServer | None]:
-    """A server that may go down; None where the tests were given one that is not ours."""
-    if os.environ.get("STEM_TEST_POSTGRES_URL"):
-        yield None
-        return
-    with PostgresServer() as server:
-        yield server
-
-
 class Given:
     """Pytest looks for a fixture in the class first, where the contract has its own."""
 
     @pytest.fixture
-    def url(self, own_server: PostgresServer | None, module_url: str) -> str:
-        return own_server.url if own_server else module_url
-
-    @pytest.fixture
-    def outage(self, own_server: PostgresServer | None) -> Outage | None:
-        if own_server is None:
+    def outage(self, request: pytest.FixtureRequest) -> Outage | None:
+        """A crash and a start; None where the tests were given a server that is not ours."""
+        if os.environ.get("STEM_TEST_POSTGRES_URL"):
             return None
+        server: PostgresServer = request.getfixturevalue("own_server")
 
         @contextmanager
         def down() -> Iterator[None]:
-            own_server.kill()
+            server.kill()
             try:
                 yield
             finally:
-                own_server.start()
+                server.start()
 
         return down
+
+    @pytest.fixture
+    def url(self, request: pytest.FixtureRequest, module_url: str) -> str:
+        if "outage" in request.fixturenames and request.getfixturevalue("outage"):
+            server: PostgresServer = request.getfixturevalue("own_server")
+            return f"{server.url}?connect_timeout=2"  # how long the first call in an outage may wait
+        return module_url
 
 
 class TestPostgresBroker(Given, BrokerContract):

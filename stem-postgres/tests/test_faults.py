@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -21,12 +20,6 @@ from tests.servers import PostgresServer
 from .load import Load, opened
 
 BACK_SECONDS = 10.0
-
-
-@pytest.fixture(scope="module")
-def own_server() -> Iterator[PostgresServer]:
-    with PostgresServer() as server:
-        yield server
 
 
 @pytest.mark.parametrize("crashes", [1, pytest.param(5, marks=pytest.mark.long)])

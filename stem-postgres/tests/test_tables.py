@@ -18,10 +18,12 @@ from stem_core.status import StatusQuery, StatusUpdate, TaskState
 from stem_postgres import doctor, listing
 from stem_postgres.backend import PostgresBackend
 from stem_postgres.broker import PostgresBroker
-from stem_postgres.connection import locate
+from stem_postgres.location import locate
 from stem_postgres.plugin import POSTGRES_BROKER
+from tests.servers import PostgresServer
 
 from .conftest import with_query
+from .load import opened
 
 
 def schema_of(url: str) -> str:
@@ -36,35 +38,38 @@ def one(url: str, statement: str) -> tuple[int, ...]:
 
 
 async def test_claims_renewals_and_results_are_hot_updates(
-    broker: PostgresBroker, backend: PostgresBackend, module_url: str, postgres_url: str
+    own_server: PostgresServer, unique_name: str
 ) -> None:
-    committer = broker.join(backend)
-    assert committer is not None
-    steps = [
-        Step(
-            updates=(StatusUpdate(id=f"m{n}", state=TaskState.QUEUED, name="t", queue="q", ttl=3600),),
-            publishes=(Message(id=f"m{n}", queue="q", sealed=b"x" * 300),),
-        )
-        for n in range(600)
-    ]
-    await committer.commit(steps)
-    deliveries = await broker.receive(["q"], limit=600, lease=30, wait=1)
-    assert all(await broker.extend([each.receipt for each in deliveries], 60))
-    finished = [
-        Step(
-            settlement=Settlement(each.receipt, Ack()),
-            updates=(StatusUpdate(id=each.message.id, state=TaskState.SUCCEEDED, payload=b"null", ttl=3600),),
-        )
-        for each in deliveries
-    ]
-    assert all(await committer.commit(finished))
-    schema = schema_of(module_url)
-    await broker.close()  # a backend process reports its counts when it ends
-    await backend.close()
+    """On a server of its own: a snapshot of anybody's keeps old rows from making room, and that ends HOT."""
+    url = with_query(own_server.url, schema=unique_name)
+    async with opened(url, unique_name) as (broker, backend):
+        committer = broker.join(backend)
+        assert committer is not None
+        steps = [
+            Step(
+                updates=(StatusUpdate(id=f"m{n}", state=TaskState.QUEUED, name="t", queue="q", ttl=3600),),
+                publishes=(Message(id=f"m{n}", queue="q", sealed=b"x" * 300),),
+            )
+            for n in range(600)
+        ]
+        await committer.commit(steps)
+        deliveries = await broker.receive(["q"], limit=600, lease=30, wait=1)
+        assert all(await broker.extend([each.receipt for each in deliveries], 60))
+        finished = [
+            Step(
+                settlement=Settlement(each.receipt, Ack()),
+                updates=(
+                    StatusUpdate(id=each.message.id, state=TaskState.SUCCEEDED, payload=b"null", ttl=3600),
+                ),
+            )
+            for each in deliveries
+        ]
+        assert all(await committer.commit(finished))
+    # Closed, because a backend process reports its counts when it ends.
     for table in ("message", "status"):
         updated, hot = one(
-            postgres_url,
-            f"select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where schemaname = '{schema}' and relname = '{table}'",
+            own_server.url,
+            f"select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where schemaname = '{unique_name}' and relname = '{table}'",
         )
         assert updated >= 600
         assert hot > 0.6 * updated, f"{table}: {hot} of {updated} updates were HOT"
@@ -191,6 +196,10 @@ def test_a_url_is_taken_apart() -> None:
     assert "sslmode=prefer" in here.conninfo
     assert "options" not in here.conninfo
     assert locate("postgres://h/db?pgbouncer=1&listen_url=postgres%3A%2F%2Fdirect%2Fdb").listen is not None
+    assert (locate("postgres://h/db", 7).timeout, locate("postgres://h/db?connect_timeout=3", 7).timeout) == (
+        7,
+        3,
+    )
 
 
 @pytest.mark.parametrize("query", ["schema=", "pool=none", "pool=0", "pgbouncer=perhaps", "no_such_option=1"])

@@ -1,8 +1,7 @@
-"""The way to the database: what a URL says, a pool of autocommit connections, errors translated at the edge.
+"""The way to the database: a pool of autocommit connections, errors translated at the edge.
 
 No session state is relied on, so a transaction-mode PgBouncer may stand in between (``?pgbouncer=1``: then
-nothing is prepared either). A direct connection is also given planner settings at start-up, because plans of
-prepared statements outlive the empty tables they were made for: an index is always right for our statements.
+nothing is prepared either).
 """
 
 from __future__ import annotations
@@ -13,51 +12,37 @@ import random
 import re
 import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
-from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import ConnStatus, Format
 from psycopg.rows import TupleRow, tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from stem_core.errors import AdapterError, ConfigurationError, StemError
+from stem_core.errors import AdapterError, StemError
 from stem_core.ports.specs import AdapterOptions
-from stem_core.url import mask, query_of, without_query
+from stem_core.url import mask
 from stem_postgres.arrays import teach
+from stem_postgres.location import locate
 
 __all__ = [
     "Again",
     "Connection",
     "Database",
     "Flow",
-    "Location",
     "Query",
     "Rows",
     "Statement",
     "drive",
     "drive_sync",
     "is_lost",
-    "locate",
 ]
 
 T = TypeVar("T")
 Connection = psycopg.AsyncConnection[TupleRow]
 Rows = Sequence[TupleRow]
 
-_PLANNER: Final = "-c enable_seqscan=off -c jit=off -c timezone=UTC"
-#: Our transactions never wait for people; one that does holds back vacuum for everybody.
-_GUARDS: Final = "-c idle_in_transaction_session_timeout=60000"
-_KEEPALIVE: Final = {
-    "keepalives": 1,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
 _RETRIED: Final = (
     "40P01",
     "40001",
@@ -65,7 +50,6 @@ _RETRIED: Final = (
 _ATTEMPTS: Final = 8
 _OUTAGE_SECONDS: Final = 1.0
 _PLACEHOLDER: Final = re.compile(r"%\((\w+)\)s")
-_OURS: Final = ("schema", "pgbouncer", "listen_url", "pool", "migrate")
 
 
 class Query(NamedTuple):
@@ -90,79 +74,13 @@ class Statement(NamedTuple):
 Flow = Generator[Query, Rows, T]
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
-    """A URL taken apart. ``listen`` is None where LISTEN cannot work and polling must do."""
-
-    url: str
-    conninfo: str
-    listen: str | None
-    schema: str
-    pooled: bool
-    migrate: bool
-    size: int
-
-
-def locate(url: str, timeout: float = 10.0) -> Location:
-    """What ``url`` says; unknown query options are libpq's.
-
-    :raises ConfigurationError: an option's value is not one.
-    """
-    query = query_of(url)
-    ours: dict[str, str] = {name: query.pop(name) for name in _OURS if name in query}
-    schema = ours.get("schema", "stem")
-    if not schema or len(schema.encode()) > 63 or "\0" in schema:
-        raise ConfigurationError(
-            f"schema={schema!r} in {mask(url)!r}: expected a PostgreSQL schema name of 1 to 63 bytes"
-        )
-    pooled = _flag(url, ours, "pgbouncer", False)
-    try:
-        size = int(ours.get("pool", "8"))
-    except ValueError:
-        size = 0
-    if size < 1:
-        raise ConfigurationError(
-            f"pool={ours['pool']!r} in {mask(url)!r}: expected the most connections to hold, 1 or more"
-        )
-    bare = without_query(url) + ("?" + urlencode(query, quote_via=quote) if query else "")
-    main = _conninfo(bare, timeout, pooled)
-    listen: str | None = None if pooled else main
-    if ours.get("listen_url"):
-        listen = _conninfo(ours["listen_url"], timeout, False)
-    return Location(url, main, listen, schema, pooled, _flag(url, ours, "migrate", True), size)
-
-
-def _flag(url: str, options: Mapping[str, str], name: str, default: bool) -> bool:
-    value = options.get(name)
-    if value is None:
-        return default
-    if value.lower() in ("1", "true", "yes", "on", ""):
-        return True
-    if value.lower() in ("0", "false", "no", "off"):
-        return False
-    raise ConfigurationError(f"{name}={value!r} in {mask(url)!r}: expected 1 or 0")
-
-
-def _conninfo(url: str, timeout: float, pooled: bool) -> str:
-    try:
-        given = conninfo_to_dict(url)
-    except psycopg.Error as error:
-        raise ConfigurationError(f"{mask(url)!r} is not a PostgreSQL URL: {error}") from error
-    settings: dict[str, Any] = {"connect_timeout": max(2, round(timeout)), "application_name": "stem"}
-    settings |= _KEEPALIVE
-    settings |= given
-    if not pooled:
-        settings["options"] = " ".join(filter(None, (_PLANNER, _GUARDS, str(given.get("options") or ""))))
-    return make_conninfo(**settings)
-
-
 class Database:
     """A pool of autocommit connections to one schema. Used from the event loop that opened it."""
 
     def __init__(self, url: str, options: AdapterOptions) -> None:
         self.location = locate(url, options.connect_timeout)
         self.namespace = options.namespace
-        self._timeout = options.connect_timeout
+        self._timeout = self.location.timeout
         self._schema = sql.Identifier(self.location.schema).as_string(None)
         self._statements: dict[str, Statement] = {}
         self._pool: AsyncConnectionPool[Connection] | None = None

@@ -20,7 +20,8 @@ from psycopg import sql
 from stem_core.errors import ConfigurationError
 from stem_core.ports.specs import AdapterOptions
 from stem_core.url import mask
-from stem_postgres.connection import Connection, Database, locate
+from stem_postgres.connection import Connection, Database
+from stem_postgres.location import locate
 
 __all__ = ["Migration", "applied", "ensure", "migrate", "migrations", "script"]
 
