@@ -85,7 +85,7 @@ def run(orders: int) -> tuple[int, int, int]:
                 time.sleep(random.uniform(0.2, 1.2))
                 for name, process in parts.items():
                     finished = name == "serve" and process.poll() == 0
-                    if not finished and kills < 12 and random.random() < 0.7:
+                    if not finished and kills < max(4, orders // 25) and random.random() < 0.7:
                         process.send_signal(signal.SIGKILL)
                         process.wait()
                         kills += 1
