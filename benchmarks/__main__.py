@@ -61,6 +61,17 @@ def machine() -> dict[str, object]:
     }
 
 
+def save(path: Path, figures: list[Figure], load: list[float], *, quick: bool) -> None:
+    """Write the figures so far."""
+    answer = {
+        "machine": machine(),
+        "load": load,
+        "quick": quick,
+        "figures": [figure.as_json() for figure in figures],
+    }
+    path.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+
+
 def chosen(text: str) -> list[str]:
     """Group names from ``a,b``; argparse's error for one that is unknown."""
     names = [name for name in text.split(",") if name]
@@ -88,6 +99,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{table(found)}\n", flush=True)
         figures += found
         load.append(os.getloadavg()[0])
+        if given.json:  # after each group, so that a later one that fails takes nothing along
+            save(given.json, figures, load, quick=given.quick)
     missed = [figure for figure in figures if figure.met is False]
     print(
         f"{len(figures)} figures in {time.perf_counter() - began:.0f} s, {len(missed)} of their aims missed; "
@@ -95,14 +108,6 @@ def main(arguments: list[str] | None = None) -> int:
     )
     if given.quick:
         print("--quick: too few of everything to judge by")
-    if given.json:
-        answer = {
-            "machine": machine(),
-            "load": load,
-            "quick": given.quick,
-            "figures": [figure.as_json() for figure in figures],
-        }
-        given.json.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
     return int(bool(missed) and not given.quick)
 
 
