@@ -16,6 +16,7 @@ from stem_core.ports.capabilities import BackendCapabilities, BrokerCapabilities
 from stem_core.status import StatusPage
 from tests.faults.harness import Contract
 from tests.faults.memory import MemoryBackend, MemoryBroker, Queues, Records, backend, broker, grouped
+from tests.faults.offers import Transactional, transactional
 from tests.faults.publishing import changed
 
 DIFFERENT: list[tuple[str, type[Contract]]] = []
@@ -247,6 +248,11 @@ def receipts_of_another_kind() -> Any:
 @correct(BrokerContract)
 def three_levels_and_a_small_limit() -> Any:
     return broker(priority_levels=3, max_size=1000)
+
+
+@correct(BrokerContract)
+def a_transaction_of_the_callers() -> Any:
+    return transactional(Transactional)
 
 
 class Plain(MemoryBroker):

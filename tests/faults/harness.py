@@ -150,6 +150,8 @@ class Run:
                 return lab
             case "outage":
                 return getattr(contract, "cut", None)
+            case "connect":
+                return getattr(contract, "connecting", None)
             case "encoder" | "signer":
                 return contract.spec.open(contract.environment)
         raise LookupError(name)

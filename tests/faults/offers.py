@@ -7,7 +7,7 @@ from typing import Any
 
 from stem_core.builtin.memory.backend import MemoryBackend
 from stem_core.contracts import BackendContract, BrokerContract
-from stem_core.errors import AdapterError
+from stem_core.errors import AdapterError, ConfigurationError
 from tests.faults.harness import broken
 from tests.faults.memory import MemoryBroker, Queues, backend, broker
 from tests.faults.publishing import changed
@@ -225,3 +225,64 @@ def leases_end_with_the_client() -> Any:
             await super().close()
 
     return broker(B, durable=True)
+
+
+class Connection:
+    """A caller's transaction: what is to be published when it commits."""
+
+    def __init__(self):
+        self.work = []
+
+    async def commit(self):
+        for each in self.work:
+            await each()
+
+    async def rollback(self):
+        self.work.clear()
+
+    async def close(self):
+        self.work.clear()
+
+
+class Transactional(MemoryBroker):
+    """Publishes on the caller's commit, done right."""
+
+    async def commit_on(self, conn, steps):
+        if not isinstance(conn, Connection):
+            raise ConfigurationError(f"{conn!r} is no connection of ours")
+        conn.work.append(lambda: self.publish([m for step in steps for m in step.publishes]))
+        return [True] * len(steps)
+
+    def commit_on_sync(self, conn, steps):
+        raise ConfigurationError(f"{conn!r} is no connection of ours")
+
+
+async def connection():
+    return Connection()
+
+
+def transactional(kind: type) -> dict[str, Any]:
+    return {**broker(kind, transactional_publish=True), "connecting": staticmethod(connection)}
+
+
+@broken(19, BrokerContract)
+def published_beside_the_transaction() -> Any:
+    """On a connection of its own: a rollback leaves the message."""
+
+    class B(Transactional):
+        async def commit_on(self, conn, steps):
+            await super().commit_on(conn, [])
+            await self.publish([m for step in steps for m in step.publishes])
+            return [True] * len(steps)
+
+    return transactional(B)
+
+
+@broken(19, BrokerContract)
+def only_the_first_step_is_in_the_transaction() -> Any:
+    class B(Transactional):
+        async def commit_on(self, conn, steps):
+            await super().commit_on(conn, steps[1:])
+            return [True] * len(steps)
+
+    return transactional(B)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, ClassVar
 
 import pytest
 
@@ -37,6 +37,13 @@ class BrokerBase:
     @pytest.fixture
     def outage(self) -> Outage | None:
         """A function giving a context manager in which the store cannot be reached; None where none can be lost."""
+        return None
+
+    @pytest.fixture
+    def connect(self) -> Callable[[], Awaitable[Any]] | None:
+        """Opens a caller's own async connection with ``commit``, ``rollback`` and ``close``, for
+        ``transactional_publish``; None where the adapter has none.
+        """
         return None
 
     def time(self) -> Time:

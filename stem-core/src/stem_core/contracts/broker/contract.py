@@ -41,6 +41,8 @@ class BrokerContract(
 
     - fixture ``outage``: a function that gives a context manager in which the store cannot be reached (law 15).
 
+    - fixture ``connect``: opens a caller's own connection, for ``transactional_publish`` (law 19).
+
     A known deviation is an overridden test that calls ``pytest.xfail("reason")`` under ``xfail_strict``.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -206,6 +206,40 @@ class ExtraLaws(BrokerBase):
         client.nothing(lab.queue, 19, "published on no connection")
 
     @punctual
+    @pytest.mark.parametrize("end", ["commit", "rollback"])
+    def test_law_19_the_callers_transaction_decides(
+        self, lab: BrokerLab, connect: Callable[[], Awaitable[Any]] | None, end: str
+    ) -> None:
+        self.needs("transactional_publish")
+        if connect is None:
+            pytest.skip("not given: connect")
+        client = lab.client()
+        known = lab.message(once=True)
+        client.publish(known)
+        held = client.one(lab.queue)
+        queue = unique("q")
+        steps = [
+            Step(publishes=(lab.message(queue), lab.message(queue, once=True))),
+            Step(publishes=(known,)),
+        ]
+
+        async def work() -> Sequence[bool]:
+            conn = await connect()
+            try:
+                answers = await client.broker.commit_on(conn, steps)
+                seen = await client.broker.receive([queue], limit=10, lease=1.0, wait=0.0)
+                check(not seen, 19, "published before the caller committed")
+                await getattr(conn, end)()
+                return answers
+            finally:
+                await conn.close()
+
+        check(list(lab.driver.run(work())) == [True, True], 19, "good steps on the caller's connection")
+        found = client.drain(queue)
+        wanted = 2 if end == "commit" else 0
+        check(len(found) == wanted, 19, f"after a {end} {len(found)} of 2 messages came")
+        check(client.end(held), 19, "a known once id took the lease of the message it names")
+
     def test_law_19_durable_messages_survive_every_client(self, lab: BrokerLab) -> None:
         """The store is closed by everybody and opened again; a restart of a server is the adapter's own test."""
         self.needs("durable")
