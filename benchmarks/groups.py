@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Final
 
-from benchmarks import sqlite, worker
+from benchmarks import loop, sqlite, worker
 from benchmarks.figures import COUNT, MICROSECONDS, MILLISECONDS, RATE, Round
 
 __all__ = ["imports", "memory", "postgres", "redis", "signing", "sqlite_file"]
@@ -74,7 +74,7 @@ def signing(*, quick: bool) -> Iterator[Round]:
 def redis(url: str, *, quick: bool) -> Iterator[Round]:
     """Redis or Valkey beside redis-py and batched Lua."""
     for number in range(1 if quick else 3):
-        yield from asyncio.run(_redis(url, 2_000 if quick else 20_000, quick=quick, last=not number))
+        yield from loop.run(_redis(url, 2_000 if quick else 20_000, quick=quick, last=not number))
 
 
 async def _redis(url: str, count: int, *, quick: bool, last: bool) -> list[Round]:
@@ -126,7 +126,7 @@ def postgres(url: str, *, quick: bool) -> Iterator[Round]:
     async def rounds() -> list[Round]:  # all on one loop, which that benchmark's queue belongs to
         return [each for _ in range(1 if quick else 3) for each in await _postgres(url, quick=quick)]
 
-    yield from asyncio.run(rounds())
+    yield from loop.run(rounds())
 
 
 async def _postgres(url: str, *, quick: bool) -> list[Round]:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Self
 
 import psycopg
 
+from benchmarks import loop
 from benchmarks.limits import postgres_raw
 from benchmarks.limits.postgres_raw import BATCH, PAYLOAD, Raw
 from stem_core import Stem, Worker
@@ -269,4 +270,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else os.environ["STEM_TEST_POSTGRES_URL"]))
+    loop.run(main(sys.argv[1] if len(sys.argv) > 1 else os.environ["STEM_TEST_POSTGRES_URL"]))

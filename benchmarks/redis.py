@@ -22,6 +22,7 @@ from typing import Any
 
 import redis.asyncio
 
+from benchmarks import loop
 from benchmarks.limits import redis_raw
 from stem_core import Stem, Worker
 from tests.servers import ValkeyServer
@@ -205,9 +206,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with server(arguments.url) as url:
         if arguments.drain:
-            asyncio.run(drain_here(url, arguments.drain))
+            loop.run(drain_here(url, arguments.drain))
         else:
-            asyncio.run(compare(url, arguments.count))
+            loop.run(compare(url, arguments.count))
 
 
 if __name__ == "__main__":

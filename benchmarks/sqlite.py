@@ -7,12 +7,12 @@ No-op async tasks whose results are stored, one worker in this process; the limi
 from __future__ import annotations
 
 import argparse
-import asyncio
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks import loop
 from benchmarks.figures import Round, gather, table
 from benchmarks.limits import sqlite_raw
 from stem_core import Stem, Worker
@@ -60,7 +60,7 @@ async def stem(count: int) -> tuple[float, float]:
 def measure(count: int) -> list[Round]:
     """One round: the limit just before and just after ours."""
     before = raw(count)
-    enqueued, drained = asyncio.run(stem(count))
+    enqueued, drained = loop.run(stem(count))
     after = raw(count)
     return [
         Round("enqueue_many, 200 a call", enqueued, (before[0] + after[0]) / 2),
