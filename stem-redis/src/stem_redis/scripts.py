@@ -10,11 +10,13 @@ from typing import Final
 
 __all__ = ["SCRIPTS", "Script"]
 
-_QUEUE: Final = ("common", "queue")
+# Each call compiles nothing, but makes every function and table of its preludes: a script takes only what it uses.
+_PUBLISH: Final = ("common", "queue")
+_QUEUE: Final = (*_PUBLISH, "deliveries")
 _LEASES: Final = (*_QUEUE, "leases")
-_STATUS: Final = ("common", "status")
+_STATUS: Final = ("index", "status")
 _PRELUDES: Final[dict[str, tuple[str, ...]]] = {
-    "publish": _QUEUE,
+    "publish": _PUBLISH,
     "claim": _QUEUE,
     "settle": _LEASES,
     "extend": _LEASES,
@@ -22,15 +24,16 @@ _PRELUDES: Final[dict[str, tuple[str, ...]]] = {
     "purge": _QUEUE,
     "dead_replay": _QUEUE,
     "dead_purge": _QUEUE,
-    "ring": _QUEUE,
-    "record": _STATUS,
+    "ring": _PUBLISH,
+    "record": ("common", *_STATUS),
     "fetch": (),
     "list": (),
     "group_create": ("common",),
     "group_add": ("common", "group"),
     "group_close": (),
     "group_get": (),
-    "commit": (*_LEASES, "status", "group"),
+    "enqueue": (*_PUBLISH, "index"),
+    "commit": (*_LEASES, *_STATUS, "group"),
     "state_read": (),
     "state_write": (),
     "state_delete": (),

@@ -21,6 +21,7 @@ __all__ = [
     "INFO",
     "OutcomeInfo",
     "Row",
+    "enqueue_row",
     "instant_of",
     "message_row",
     "milliseconds",
@@ -39,6 +40,10 @@ _unpack: Final = msgspec.msgpack.Decoder().decode
 _error_of: Final = msgspec.msgpack.Decoder(TaskError).decode
 _progress_of: Final = msgspec.msgpack.Decoder(Progress).decode
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: The index bucket of a status that does not say when it was enqueued.
+_UNKNOWN_HOUR: Final = "00000000"
+#: The start of a field o (see status.lua): generation and attempt 0, rank 0, no field of a later state.
+_FIRST: Final = "0" * 22
 
 
 class OutcomeInfo(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
@@ -113,7 +118,7 @@ def status_row(update: StatusUpdate, parts: list[bytes]) -> Row:
     state = update.state
     reason = update.reason
     owned = 0
-    bucket = "00000000"
+    bucket = _UNKNOWN_HOUR
     if update.name is not None:
         text += ("n", update.name)
     if update.queue is not None:
@@ -153,6 +158,30 @@ def status_row(update: StatusUpdate, parts: list[bytes]) -> Row:
         len(binary),
         *binary,
     ]
+
+
+def enqueue_row(root: int, message: Message, update: StatusUpdate, parts: list[bytes]) -> Row:
+    """The row of a message and its ``queued`` status (see enqueue.lua), which has no field of a later state."""
+    row = message_row(root, message, parts)
+    bucket = _UNKNOWN_HOUR
+    text: list[Any] = []
+    if update.name is not None:
+        text += ("n", update.name)
+    if update.queue is not None:
+        text += ("q", update.queue)
+    if update.enqueued_at is not None:
+        micros = round(update.enqueued_at.timestamp() * 1_000_000)
+        text += ("t", str(micros))
+        bucket = f"{micros // 3_600_000_000:08d}"
+    ttl = update.ttl
+    row += (_FIRST, "queued", bucket, -1 if ttl is None else max(1, milliseconds(ttl)), len(text))
+    row += text
+    binary: list[Any] = []
+    for key, value in update.meta.items():
+        _binary(f"m:{key}", pack_rows(value), binary, parts)
+    row.append(len(binary))
+    row += binary
+    return row
 
 
 def _binary(name: str, value: bytes, binary: list[Any], parts: list[bytes]) -> None:

@@ -10,9 +10,8 @@
 -- 1 if it brings a field of the state, a count and so many names and texts, a count and so many names and sizes.
 local TERMINAL = 51 -- the byte '3'
 local UNKNOWN = '00000000' -- the bucket of a status without a time of its enqueue
-local INDEX_SLACK = 3600000 -- ms an index may outlive its last status, so that it is not renewed at each write
 
-local known, indexed, index_life, ended, expiries = {}, {}, {}, {}, {}
+local known, indexed, ended = {}, {}, {}
 
 local call, sub, byte, match, format = redis.call, string.sub, string.byte, string.match, string.format
 
@@ -41,49 +40,17 @@ end
 local function index_at(prefix, bucket, id)
   local ids = indexed[bucket]
   if not ids then
-    ids = { start = redis.call('LLEN', prefix .. 'i:' .. tonumber(bucket)) }
+    ids = { start = redis.call('LLEN', index_key(prefix, bucket)) }
     indexed[bucket] = ids
   end
   ids[#ids + 1] = id
   return format('%s%010d', bucket, ids.start + #ids - 1)
 end
 
-local function index_lives(bucket, ttl)
-  local life = index_life[bucket]
-  if not life or (life ~= -1 and (ttl == -1 or ttl > life)) then
-    index_life[bucket] = ttl
-  end
-end
-
 -- The place after the row of an update.
 local function after_status(rows, at)
   local binary = at + 8 + rows[at + 7]
   return binary + rows[binary]
-end
-
--- Milliseconds a status of a long life may outlive it, so that one that ends soon need not be renewed.
-local LONG_LIFE, LIFE_SLACK = 3600000, 60000
-local NEVER = '9999999999'
-
--- When a status that expires at `have` shall expire after a write, as in field o, and what that takes: the ms to set,
--- -1 to keep it for ever, nil when nothing is to do.
-local function expiry(have, ttl, now)
-  if ttl < 0 then
-    return NEVER, have and have ~= NEVER and -1 or nil
-  end
-  if ttl >= LONG_LIFE then
-    local left = have and have ~= NEVER and have * 1000 - now or 0
-    if left >= ttl and left <= ttl + LIFE_SLACK then
-      return have, nil
-    end
-    ttl = ttl + LIFE_SLACK
-  end
-  local text = expiries[ttl]
-  if not text then
-    text = format('%010d', math.floor((now + ttl) / 1000))
-    expiries[ttl] = text
-  end
-  return text, ttl
 end
 
 -- Writes the update after `at`, if it may follow; answers whether it did.
@@ -144,14 +111,6 @@ local function write_status(prefix, rows, at, cut, now)
   return true
 end
 
-local function live_at_least(key, had, ttl)
-  if ttl == -1 then
-    call('PERSIST', key)
-  elseif had == -2 or (had >= 0 and had < ttl) then
-    call('PEXPIRE', key, ttl + INDEX_SLACK)
-  end
-end
-
 -- Tells who waits. A message to each task's own channel would cost more than its status does; a few channels
 -- share them, by the last characters of the id.
 local SHARDS = 16
@@ -172,8 +131,7 @@ end
 local function write_statuses(prefix)
   tell_ended(prefix)
   for bucket, ttl in pairs(index_life) do
-    local hour = tonumber(bucket)
-    local key, hours = prefix .. 'i:' .. hour, prefix .. 'i'
+    local key = index_key(prefix, bucket)
     local had = redis.call('PTTL', key)
     local ids = indexed[bucket]
     if ids then
@@ -181,11 +139,6 @@ local function write_statuses(prefix)
         redis.call('RPUSH', key, unpack(ids, first, last))
       end)
     end
-    if had == -2 or (ttl == -1 and had ~= -1) or (had >= 0 and had < ttl) then
-      local hours_had = redis.call('PTTL', hours)
-      redis.call('ZADD', hours, hour, hour)
-      live_at_least(key, had, ttl)
-      live_at_least(hours, hours_had, ttl)
-    end
+    renew_index(prefix, bucket, had, ttl)
   end
 end
