@@ -143,7 +143,8 @@ class Parameters:
 
         :raises TypeError: as :meth:`bind`.
         """
-        self.bind((*(None,) * inputs, *args), dict(kwargs))
+        if kwargs or not self._take(inputs + len(args)):
+            self._bind((*(None,) * inputs, *args), kwargs)
 
     def check_partial(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Check what is given so far; more may come.

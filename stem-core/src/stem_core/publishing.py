@@ -49,9 +49,9 @@ def message_of(envelope: Envelope, sealed: bytes, capabilities: BrokerCapabiliti
         id=envelope.id,
         queue=envelope.queue,
         sealed=sealed,
-        priority=level_of(envelope.priority, capabilities.priority_levels),
-        not_before=_not_before(envelope, capabilities),
-        delay=_within(envelope.delay, capabilities),
+        priority=level_of(envelope.priority, capabilities.priority_levels) if envelope.priority else 0,
+        not_before=_not_before(envelope, capabilities) if envelope.not_before is not None else None,
+        delay=_within(envelope.delay, capabilities) if envelope.delay else 0.0,
         once=once,
         route=envelope.route if capabilities.routing else {},
     )

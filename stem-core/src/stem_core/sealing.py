@@ -41,8 +41,8 @@ MAX_FIELD: Final = 65_536
 _MAGIC: Final = b"STM\x01"
 _HEAD: Final = struct.Struct("!4sBI")
 _MAP_16: Final = 0xDE
-_FIXMAP: Final = 0x80
 _MOST_IN_FIXMAP: Final = 15
+_FIXMAPS: Final = tuple(bytes([0x80 | count]) for count in range(_MOST_IN_FIXMAP + 1))
 _LARGE_FIELDS: Final = frozenset({"args", "on_success", "on_failure", "on_end"})
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Envelope).decode
@@ -222,7 +222,7 @@ def _form(envelope: Envelope) -> bytes:
     """The one form of ``envelope``. Its encoder writes the map's head for all fields; the shortest one is due."""
     data = _encode(envelope)
     if data[0] == _MAP_16 and not data[1] and data[2] <= _MOST_IN_FIXMAP:
-        return bytes((_FIXMAP | data[2],)) + data[3:]
+        return _FIXMAPS[data[2]] + data[3:]
     return data
 
 
