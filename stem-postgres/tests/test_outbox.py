@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
 
+from stem_core.cli import main
 from stem_core.envelope import Message
 from stem_core.errors import ConfigurationError, StemError
 from stem_core.plugins import discover
@@ -34,6 +36,11 @@ async def target(options: AdapterOptions) -> AsyncIterator[Broker]:
     await made.open()
     yield made
     await made.close()
+
+
+def test_stem_plugins_lists_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plugins", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["outboxes"]["postgresql"]["name"] == "postgres"
 
 
 def message(id: str, sealed: bytes = b"sealed") -> Message:
