@@ -63,7 +63,7 @@ check: $(STAMP) ## Format, lint, types (mypy strict, pyright on tests/typing), l
 	$(PYTEST) -q tests/test_layers.py tests/test_hygiene.py
 
 test-long: $(STAMP) ## Every test, long ones too, with the long hypothesis profile
-	STEM_TEST_PROFILE=long $(PYTEST) -n $(WORKERS) --timeout=3600 $(ARGS)
+	STEM_TEST_PROFILE=long STEM_CONTRACT_PROFILE=full $(PYTEST) -n $(WORKERS) --timeout=3600 $(ARGS)
 
 faults: $(STAMP) ## The conformance suite against adapters with planted defects
 	$(PYTEST) -n $(WORKERS) -m "not long" tests/faults $(ARGS)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 
 from stem_core.contracts import BackendContract, BrokerContract, CommitterContract
@@ -47,6 +48,11 @@ class Given:
 class TestPostgresBroker(Given, BrokerContract):
     spec = POSTGRES_BROKER
     settle = SETTLE
+
+    @pytest.fixture
+    def connect(self, url: str) -> Callable[[], Awaitable[psycopg.AsyncConnection]]:
+        """A caller's own connection, in whose transaction messages are published (law 19)."""
+        return lambda: psycopg.AsyncConnection.connect(url.partition("?")[0])
 
 
 class TestPostgresBackend(Given, BackendContract):
