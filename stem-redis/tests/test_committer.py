@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,6 +14,8 @@ from stem_core.ports.committer import Committer, Step
 from stem_core.status import StatusUpdate, TaskState
 from stem_redis.backend import RedisBackend
 from stem_redis.broker import RedisBroker
+
+AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -113,6 +116,61 @@ async def test_two_updates_of_one_task_in_a_step_follow_each_other(
     assert await committer.commit([Step(updates=(replay, ended("a", generation=1)))]) == [True]
     assert await committer.commit([Step(updates=(ended("b"), ended("b")))]) == [False]
     assert await backend.fetch(["b"]) == [None]
+
+
+def new_work(id: str, *, once: bool = False, **fields: object) -> Step:
+    update = {"name": "t", "queue": "q", "enqueued_at": AT, "ttl": 60.0, "meta": {"a": [1, "b"]}, **fields}
+    return Step(
+        updates=(StatusUpdate(id=id, state=TaskState.QUEUED, **update),),  # type: ignore[arg-type]
+        publishes=(message(id, once=once),),
+    )
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"meta": {}}, {"ttl": None}, {"ttl": 7200.0}, {"enqueued_at": None}, {"name": None}]
+)
+async def test_new_work_is_stored_as_any_step_stores_it(
+    broker: RedisBroker, backend: RedisBackend, committer: Committer, fields: dict[str, object]
+) -> None:
+    apart = Step(updates=(StatusUpdate(id="z", state=TaskState.QUEUED, ttl=60),))  # makes it any step
+    prefix = backend.keys.prefix
+
+    async def stored(id: str) -> tuple[dict[bytes, bytes], float, int]:
+        flat = await backend.server.command("HGETALL", f"{prefix}t:{id}")
+        status = dict(zip(flat[::2], flat[1::2], strict=True))
+        order = status.pop(b"o")
+        status[b"o"] = order[:30] + order[50:]  # without its place and second
+        life = await backend.server.command("PTTL", f"{prefix}t:{id}")
+        hour = int(order[22:30])
+        assert await backend.server.command("LINDEX", f"{prefix}i:{hour}", int(order[30:40])) == id.encode()
+        return status, round(life / 10_000), hour
+
+    assert await committer.commit([new_work("new", **fields)]) == [True]
+    assert await committer.commit([new_work("any", **fields), apart]) == [True, True]
+    assert await stored("new") == await stored("any")
+    got = await broker.receive(["q"], limit=9, lease=30, wait=0)
+    assert [(each.message.id, each.message.sealed) for each in got] == [
+        ("new", b"\xffnew"),
+        ("any", b"\xffany"),
+    ]
+    assert (await broker.counts("q"))["published"] == 2
+
+
+@pytest.mark.parametrize("count", [3, 450])
+@pytest.mark.parametrize("once", [False, True])
+async def test_new_work_among_what_is_known(
+    broker: RedisBroker, backend: RedisBackend, committer: Committer, count: int, once: bool
+) -> None:
+    await backend.record([ended("n1")])
+    await committer.commit([new_work("n2", once=True)])
+    steps = [new_work(f"n{n}", once=once) for n in range(count)] + [new_work("n0", once=once)]
+    assert await committer.commit(steps) == [True] * (count + 1)
+    statuses = await backend.fetch([f"n{n}" for n in range(count)])
+    assert [status and status.state for status in statuses] == [
+        TaskState.SUCCEEDED if n == 1 else TaskState.QUEUED for n in range(count)
+    ]
+    ready = (await broker.stats("q")).ready
+    assert ready == (count if once else count + 2)
 
 
 async def test_a_batch_larger_than_a_script_call(

@@ -40,6 +40,7 @@ _unpack: Final = msgspec.msgpack.Decoder().decode
 _error_of: Final = msgspec.msgpack.Decoder(TaskError).decode
 _progress_of: Final = msgspec.msgpack.Decoder(Progress).decode
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_HOUR: Final = 3_600_000_000
 #: The index bucket of a status that does not say when it was enqueued.
 _UNKNOWN_HOUR: Final = "00000000"
 #: The start of a field o (see status.lua): generation and attempt 0, rank 0, no field of a later state.
@@ -126,7 +127,7 @@ def status_row(update: StatusUpdate, parts: list[bytes]) -> Row:
     if update.enqueued_at is not None:
         micros = _micros(update.enqueued_at)
         text += ("t", micros)
-        bucket = f"{int(micros) // 3_600_000_000:08d}"
+        bucket = f"{int(micros) // _HOUR:08d}"
     if update.started_at is not None:
         text += ("b", _micros(update.started_at))
     if update.finished_at is not None:
@@ -163,24 +164,29 @@ def status_row(update: StatusUpdate, parts: list[bytes]) -> Row:
 def enqueue_row(root: int, message: Message, update: StatusUpdate, parts: list[bytes]) -> Row:
     """The row of a message and its ``queued`` status (see enqueue.lua), which has no field of a later state."""
     row = message_row(root, message, parts)
-    bucket = _UNKNOWN_HOUR
-    text: list[Any] = []
-    if update.name is not None:
-        text += ("n", update.name)
-    if update.queue is not None:
-        text += ("q", update.queue)
-    if update.enqueued_at is not None:
+    ttl = -1 if update.ttl is None else max(1, milliseconds(update.ttl))
+    if update.name is not None and update.queue is not None and update.enqueued_at is not None:
         micros = round(update.enqueued_at.timestamp() * 1_000_000)
-        text += ("t", str(micros))
-        bucket = f"{micros // 3_600_000_000:08d}"
-    ttl = update.ttl
-    row += (_FIRST, "queued", bucket, -1 if ttl is None else max(1, milliseconds(ttl)), len(text))
-    row += text
-    binary: list[Any] = []
-    for key, value in update.meta.items():
-        _binary(f"m:{key}", pack_rows(value), binary, parts)
-    row.append(len(binary))
-    row += binary
+        bucket = f"{micros // _HOUR:08d}"
+        row += (_FIRST, "queued", bucket, ttl, 6, "n", update.name, "q", update.queue, "t", str(micros))
+    else:
+        bucket, text = _UNKNOWN_HOUR, list[Any]()
+        if update.name is not None:
+            text += ("n", update.name)
+        if update.queue is not None:
+            text += ("q", update.queue)
+        if update.enqueued_at is not None:
+            micros = round(update.enqueued_at.timestamp() * 1_000_000)
+            bucket = f"{micros // _HOUR:08d}"
+            text += ("t", str(micros))
+        row += (_FIRST, "queued", bucket, ttl, len(text), *text)
+    if update.meta:
+        binary: list[Any] = []
+        for key, value in update.meta.items():
+            _binary(f"m:{key}", pack_rows(value), binary, parts)
+        row += (len(binary), *binary)
+    else:
+        row.append(0)
     return row
 
 
