@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -114,51 +115,51 @@ def receipt_parts(receipt: Receipt) -> tuple[int, str, int, str, int, str] | Non
 
 def status_row(update: StatusUpdate, parts: list[bytes]) -> Row:
     """The row of an update (see status.lua); binary fields go to ``parts``."""
-    text: list[str] = []
-    binary: list[Any] = []
-    state = update.state
-    reason = update.reason
-    owned = 0
-    bucket = _UNKNOWN_HOUR
+    order, tail = _order(update.generation, update.attempt, update.rank, update.state, update.reason)
+    ttl = -1 if update.ttl is None else max(1, milliseconds(update.ttl))
+    row: Row = [update.id, order, tail, _UNKNOWN_HOUR, ttl, 0, 0]
+    owned = False
     if update.name is not None:
-        text += ("n", update.name)
+        row += ("n", update.name)
     if update.queue is not None:
-        text += ("q", update.queue)
+        row += ("q", update.queue)
     if update.enqueued_at is not None:
-        micros = _micros(update.enqueued_at)
-        text += ("t", micros)
-        bucket = f"{int(micros) // _HOUR:08d}"
+        micros = round(update.enqueued_at.timestamp() * 1_000_000)
+        row += ("t", str(micros))
+        row[3] = f"{micros // _HOUR:08d}"
     if update.started_at is not None:
-        text += ("b", _micros(update.started_at))
+        row += ("b", _micros(update.started_at))
     if update.finished_at is not None:
-        text += ("f", _micros(update.finished_at))
-        owned = 1
+        row += ("f", _micros(update.finished_at))
+        owned = True
     if update.encoder is not None:
-        text += ("c", update.encoder)
-        owned = 1
+        row += ("c", update.encoder)
+        owned = True
+    row[6] = len(row) - 7
+    at = len(row)
+    row.append(0)
     if update.payload is not None:
-        binary += ("p", len(update.payload))
+        row += ("p", len(update.payload))
         parts.append(update.payload)
-        owned = 1
+        owned = True
     if update.error is not None:
-        _binary("e", pack_rows(update.error), binary, parts)
-        owned = 1
+        _binary("e", pack_rows(update.error), row, parts)
+        owned = True
     if update.progress is not None:
-        _binary("g", pack_rows(update.progress), binary, parts)
+        _binary("g", pack_rows(update.progress), row, parts)
     for key, value in update.meta.items():
-        _binary(f"m:{key}", pack_rows(value), binary, parts)
-    return [
-        update.id,
-        f"{update.generation:010d}{update.attempt:010d}{update.rank}",
-        state.value if reason is None else f"{state.value}|{reason}",
-        bucket,
-        -1 if update.ttl is None else max(1, milliseconds(update.ttl)),
-        owned,
-        len(text),
-        *text,
-        len(binary),
-        *binary,
-    ]
+        _binary(f"m:{key}", pack_rows(value), row, parts)
+    row[at] = len(row) - at - 1
+    if owned:
+        row[5] = 1
+    return row
+
+
+@lru_cache(256)
+def _order(generation: int, attempt: int, rank: int, state: TaskState, reason: str | None) -> tuple[str, str]:
+    """The order, and the state and reason, as field o holds them."""
+    text = state.value if reason is None else f"{state.value}|{reason}"
+    return f"{generation:010d}{attempt:010d}{rank}", text
 
 
 def enqueue_row(root: int, message: Message, update: StatusUpdate, parts: list[bytes]) -> Row:
