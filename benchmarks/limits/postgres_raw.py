@@ -98,7 +98,9 @@ async def rate(count: int, work: Callable[[], Awaitable[None]]) -> float:
     return count / (time.perf_counter() - started)
 
 
-async def produce(connection: psycopg.AsyncConnection[Any], statement: str, ids: list[str], columns: int) -> None:
+async def produce(
+    connection: psycopg.AsyncConnection[Any], statement: str, ids: list[str], columns: int
+) -> None:
     for start in range(0, len(ids), BATCH):
         batch = ids[start : start + BATCH]
         parameters: list[Any] = [batch] * (columns - 1)
