@@ -34,7 +34,9 @@ async def test_a_worker_goes_on_after_its_store_was_slow() -> None:
         held = stem.wiring.committer = Held(stem.wiring.committer)
         async with Worker(stem) as worker:
             received, still = 0, 0
-            while still < 50:  # until it claims nothing more, with all that it claimed run and waiting to be stored
+            while (
+                still < 50
+            ):  # until it claims nothing more, with all that it claimed run and waiting to be stored
                 await asyncio.sleep(0.001)
                 before, received = received, worker.stats.received
                 still = still + 1 if received == before > 0 else 0
