@@ -94,6 +94,14 @@ def test_what_differs_is_found_and_shrunk(broken: Path) -> None:
     assert len([line for line in done.stdout.splitlines() if ". ('" in line]) <= 4, done.stdout
 
 
+@pytest.mark.parametrize("seed", [1229876613, 992511223])
+def test_adapters_that_keep_the_laws_agree(tmp_path: Path, seed: int) -> None:
+    """These histories settle after a lease's end, where sqlite and memory may answer as they like."""
+    done = conformance(f"sqlite:///{tmp_path}/x.db", "--against", "memory://", "--seed", str(seed))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "agree in 200 histories" in done.stdout
+
+
 def test_what_cannot_be_run_is_said() -> None:
     done = conformance("nowhere://x")
     assert done.returncode == 2

@@ -1,7 +1,8 @@
 """One random history on two brokers: where do they first differ?
 
-What is legal either way shows too: this is for finding out, the laws are for judging. Each step takes and
-tells everything there is, sorted, so that order and partial batches do not count.
+Each step takes and tells everything there is, sorted, so that order and partial batches do not count. Between
+the end of a lease and the next delivery of its message either answer is legal (law 5), and it may count as ready
+or as leased (law 11): such a settle, extend or purge is left out, and stats are told with the two added up.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class _Player:
         self.lab, self.delay, self.levels, self.dead = lab, delay, levels, dead
         self.client: Client = lab.client()
         self.receipts: list[str] = []
+        self.leases: dict[tuple[str, str], tuple[str, float]] = {}
+        """The current hand-out of each message that has one: its receipt, and when its lease ends."""
 
     def play(self, step: Step) -> object:
         match step:
@@ -72,23 +75,58 @@ class _Player:
             case ("receive", queue, lease):
                 found = sorted(self.client.drain(queue, lease=lease), key=lambda each: each.message.id)
                 self.receipts += [each.receipt for each in found]
+                for each in found:
+                    self.leases[queue, each.message.id] = (each.receipt, self._now() + lease)
                 return [
                     (d.message.id, d.message.sealed, d.generation, d.attempt, d.deliveries) for d in found
                 ]
             case ("settle", place, action) if self.receipts:
-                return self.client.settle(Settlement(self._receipt(place), self._known(action)))
+                return self._settle(self._receipt(place), self._known(action))
             case ("extend", place, lease) if self.receipts:
-                return self.client.extend([self._receipt(place)], lease)
+                return self._extend(self._receipt(place), lease)
             case ("advance", seconds) if self.lab.pace.exact:
                 self.lab.advance(seconds)
             case ("stats", queue):
                 stats = self.client.stats(queue)
-                return (stats.ready, stats.scheduled, stats.leased, stats.dead if self.dead else None)
-            case ("purge", queue):
+                counts = (stats.ready, stats.scheduled, stats.leased)
+                if self._ended(queue):
+                    counts = (stats.ready + stats.leased, stats.scheduled, 0)
+                return (*counts, stats.dead if self.dead else None)
+            case ("purge", queue) if not self._ended(queue):
                 return self.client.purge(queue)
             case ("replay", queue) if self.dead:
                 return sorted(self.client.dead_replay(queue))
         return None
+
+    def _settle(self, receipt: str, action: Action) -> object:
+        key = self._holder(receipt)
+        if key is not None and self.leases[key][1] <= self._now():
+            return None
+        answer = self.client.settle(Settlement(receipt, action))
+        if key is not None and answer == [True]:
+            del self.leases[key]
+        return answer
+
+    def _extend(self, receipt: str, lease: float) -> object:
+        key = self._holder(receipt)
+        if key is not None and self.leases[key][1] <= self._now():
+            return None
+        answer = self.client.extend([receipt], lease)
+        if key is not None and answer == [True]:
+            self.leases[key] = (receipt, self._now() + lease)
+        return answer
+
+    def _holder(self, receipt: str) -> tuple[str, str] | None:
+        """The message whose current hand-out ``receipt`` is; None when it is stale."""
+        return next((key for key, (current, _) in self.leases.items() if current == receipt), None)
+
+    def _ended(self, queue: str) -> bool:
+        """Whether ``queue`` has a message whose lease ended and that was not delivered again."""
+        now = self._now()
+        return any(key[0] == queue and until <= now for key, (_, until) in self.leases.items())
+
+    def _now(self) -> float:
+        return self.lab.driver.time.now()
 
     def _receipt(self, place: int) -> str:
         """Counted from the newest."""
