@@ -26,9 +26,10 @@ import importlib_metadata
 import pytest
 
 from stem_core.contracts.against import first_divergence
+from stem_core.contracts.blame import law_of, leaves, told
 from stem_core.contracts.broker.lab import BrokerLab
 from stem_core.contracts.driver import Driver, unique
-from stem_core.contracts.laws import LAWS, LawBroken
+from stem_core.contracts.laws import LAWS
 from stem_core.contracts.pace import Pace
 from stem_core.contracts.profile import PROFILES, choose
 from stem_core.contracts.report import Finding, Outcome, Report, load, render, table
@@ -95,9 +96,13 @@ class _Listener:
         number = _NUMBER.match(name or "")
         law = int(number.group(1)) if number else 0
         error = call.excinfo.value if call.excinfo else None
-        broken = _find(error)
-        if number is None and broken is not None and name == "test_agrees_with_the_model":
-            law = broken.number
+        if report.outcome == "failed" and error is not None:
+            whole = number is None and name == "test_agrees_with_the_model"
+            for place, each in enumerate(leaves(error)):
+                heard = self.laws.setdefault(law_of(each) if whole else law, _Heard())
+                heard.seconds += 0.0 if place else call.duration
+                heard.broken.append(f"{item.name}\n{told(each)}")
+            return
         heard = self.laws.setdefault(law, _Heard())
         heard.seconds += call.duration
         if report.outcome == "skipped":
@@ -105,22 +110,9 @@ class _Listener:
             if not reason.startswith("Skipped: declared"):
                 heard.skipped.append(reason.removeprefix("Skipped: "))
         elif report.outcome == "failed":
-            heard.broken.append(f"{item.name}\n{_told(broken or error)}")
+            heard.broken.append(f"{item.name}\n{report.longreprtext}")
         else:
             heard.passed += 1
-
-
-def _find(error: BaseException | None) -> LawBroken | None:
-    if error is None or isinstance(error, LawBroken):
-        return error
-    inner = [*getattr(error, "exceptions", ()), error.__cause__, error.__context__]
-    return next((found for each in inner if (found := _find(each)) is not None), None)
-
-
-def _told(error: BaseException | None) -> str:
-    """The message, and the example that hypothesis found (it is in the notes)."""
-    words = str(error) if isinstance(error, LawBroken) else f"{type(error).__name__}: {error}"
-    return "\n".join([words, *getattr(error, "__notes__", ())])
 
 
 def conform(catalogue: Catalogue, kind: Kind, name: str, *, profile: str, seed: int) -> Report:
