@@ -321,6 +321,18 @@ def counted_and_then_purged() -> Any:
     return broker(B)
 
 
+@broken(13, BrokerContract)
+def an_ended_lease_is_listed_twice() -> Any:
+    """An index by deadline that keeps the entry it had before."""
+
+    class Q(Queues):
+        def receive(self, names, limit, lease, now):
+            found = super().receive(names, limit, lease, now)
+            return (found + [each for each in found if each.deliveries > 1])[:limit]
+
+    return broker(queues=Q)
+
+
 # law 14: receive
 
 

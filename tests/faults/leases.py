@@ -427,6 +427,7 @@ publishing(
 )
 publishing(lambda m, now: changed(m, not_before=None), "not_before_is_for_the_producer")
 publishing(lambda m, now: changed(m, delay=m.delay * 1.5), "delays_are_long")
+publishing(lambda m, now: changed(m, delay=max(0.0, m.delay - 0.5)), "half_a_second_early")
 
 
 @broken(8, BrokerContract)

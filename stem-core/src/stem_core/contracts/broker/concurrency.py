@@ -17,6 +17,7 @@ from stem_core.contracts.concurrently import together
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import check
 from stem_core.contracts.pace import LONG
+from stem_core.contracts.punctual import punctual
 from stem_core.envelope import Ack, Action, DeadLetter, Delivery, Release, Retry, Settlement
 from stem_core.ports.broker import Broker
 
@@ -111,6 +112,25 @@ class ConcurrencyLaws(BrokerBase):
             check(
                 len(set(found + left)) == len(found + left) == 6, 13, f"6 messages, {len(found + left)} came"
             )
+
+    @pytest.mark.parametrize("extended", [0, 1, 2])
+    @punctual
+    def test_law_13_one_receive_has_no_message_twice(self, lab: BrokerLab, extended: int) -> None:
+        """Also when their leases ended, and when these were extended to the deadline they had."""
+        client, sent = lab.client(), lab.messages(5)
+        client.publish(*sent)
+        leased: list[Delivery] = []
+        while found := client.receive(lab.queue, lease=lab.pace.lease):
+            leased += found
+            check(len(leased) <= len(sent), 13, f"5 messages, {len(leased)} came while they are leased")
+        for _ in range(extended):
+            client.extend([each.receipt for each in leased], lab.pace.lease)
+        lab.outlive(lab.pace.lease)
+        again: list[str] = []
+        while found := client.receive(lab.queue):
+            again += [each.message.id for each in found]
+            check(len(set(again)) == len(again), 13, f"after their leases ended came {again}")
+        check(set(again) == {each.id for each in sent}, 13, f"5 leases ended, and {again} came")
 
     @pytest.mark.parametrize(
         ("one", "two"),
