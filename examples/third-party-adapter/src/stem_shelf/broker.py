@@ -18,8 +18,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from stem_core.clock import instant
 from stem_core.envelope import Ack, DeadLetter, Delivery, Message, Receipt, Release, Settlement
-from stem_core.errors import AdapterError, UnsupportedCapability
+from stem_core.errors import AdapterError, ConfigurationError, UnsupportedCapability
 from stem_core.ports import AdapterOptions, Backend, BrokerCapabilities, Committer, QueueStats, Step
+from stem_core.url import mask
 
 __all__ = ["ShelfBroker"]
 
@@ -35,7 +36,12 @@ class ShelfBroker:
         self._url = url
         self._clock = options.clock
         self._once_ttl = options.once_ttl
-        folder = Path(unquote(urlsplit(url).path))
+        parts = urlsplit(url)
+        if parts.netloc or not parts.path.startswith("/"):
+            raise ConfigurationError(
+                f"{mask(url)!r} is not a shelf: write an absolute folder after three slashes, shelf:///var/lib/shelf"
+            )
+        folder = Path(unquote(parts.path))
         self._file = folder / f"{quote(options.namespace, safe='')}.json"
         self._is_open = False
         self._turn = 0
