@@ -92,6 +92,14 @@ def test_it_is_found_and_judged_as_installed(built: tuple[Path, Path], tmp_path:
     assert '"clock": true' in done.stdout
 
 
+@pytest.mark.parametrize("url", ["shelf://relative/x", "shelf://"])
+def test_a_url_that_would_mean_another_folder_is_refused(built: tuple[Path, Path], url: str) -> None:
+    folder, site = built
+    done = run(folder, site, "stem_core.cli", "conformance", url, "--kind", "broker")
+    assert done.returncode == 2, done.stdout[-4000:] + done.stderr
+    assert f"'{url}' is not a shelf" in done.stderr
+
+
 def test_the_tutorials_adapter_is_typed(built: tuple[Path, Path]) -> None:
     folder, site = built
     done = run(folder, site, "mypy", "--strict", "--python-version=3.11", "--cache-dir", os.devnull, "src")
