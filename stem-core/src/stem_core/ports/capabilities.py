@@ -13,7 +13,12 @@ __all__ = ["BackendCapabilities", "BrokerCapabilities"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerCapabilities:
-    """What a broker can do beyond leases, fencing, extension, ``Retry`` and ``Release``."""
+    """What a broker can do beyond leases, fencing, extension, ``Retry`` and ``Release``.
+
+    Off unless declared: ``delay`` (and ``max_delay``, seconds), ``priority_levels`` (1 is none), ``global_priority``,
+    ``fifo``, ``dead_letters``, ``broadcast``, ``withdraw``, ``transactional_publish``, ``routing``, ``durable``,
+    ``multi_process``, ``once_ttl``. Limits: ``max_size`` (bytes), ``resolution`` (seconds late, never early).
+    """
 
     delay: bool = False
     """``not_before`` and ``delay`` at publish are honoured (law 8)."""

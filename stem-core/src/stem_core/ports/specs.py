@@ -23,7 +23,11 @@ __all__ = ["AdapterOptions", "BackendSpec", "BrokerSpec", "Doctor", "EncoderSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterOptions:
-    """What the core tells an adapter when it makes one. The URL's query holds the adapter's own."""
+    """What the core tells an adapter when it makes one. The URL's query holds the adapter's own.
+
+    ``namespace`` keeps one application's data apart; ``clock`` is for adapters without a server's; ``once_ttl`` is how
+    many seconds the id of a finished ``once`` message is remembered; ``connect_timeout`` the most seconds to connect.
+    """
 
     namespace: str = "stem"
     clock: Clock = SystemClock()
@@ -42,7 +46,11 @@ Doctor = Callable[[str, AdapterOptions], Awaitable[Sequence[Finding]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerSpec:
-    """A broker: ``open(url, options)`` for a URL with one of ``schemes``."""
+    """A broker: ``open(url, options)`` for a URL with one of ``schemes``.
+
+    ``open`` makes the adapter without I/O. ``name`` and ``summary`` (one line) are for people, ``contract`` is the
+    number of the contract it was written for, ``capabilities`` what it promises, ``doctor`` what ``stem doctor`` asks.
+    """
 
     name: str
     schemes: tuple[str, ...]
