@@ -14,7 +14,7 @@ stem = Stem(
 
 @stem.task(name="member")
 async def member(n: int) -> int:
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(float(os.environ["STORM_PAUSE"]))
     return n
 
 

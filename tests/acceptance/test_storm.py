@@ -26,9 +26,10 @@ ROOT = Path(__file__).parent.parent.parent
 class Workers:
     """Worker processes that are killed, one after another, and replaced."""
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: Pair, pause: float) -> None:
         environment = {
             **os.environ,
+            "STORM_PAUSE": str(pause),
             "STORM_BROKER": pair.broker,
             "STORM_BACKEND": pair.backend,
             "STORM_NAMESPACE": pair.namespace,
@@ -60,19 +61,20 @@ class Workers:
 
 
 @contextmanager
-def workers(pair: Pair) -> Iterator[Workers]:
-    made = Workers(pair)
+def workers(pair: Pair, pause: float) -> Iterator[Workers]:
+    made = Workers(pair, pause)
     try:
         yield made
     finally:
         made.stop()
 
 
-async def storm(pair: Pair, chords: int, members: int, seconds: float) -> None:
+async def storm(pair: Pair, chords: int, members: int, pause: float, seconds: float, kills: int) -> None:
+    """``pause``: how long a member takes; ``kills``: as many deaths at least, or it proves nothing."""
     stem = pair.make()
     async with stem:
         canvas = Canvas(stem)
-        with workers(pair) as running:
+        with workers(pair, pause) as running:
             killing = asyncio.create_task(running.kill_every_second(stem))
             try:
                 handles = []
@@ -83,7 +85,7 @@ async def storm(pair: Pair, chords: int, members: int, seconds: float) -> None:
                 for number, handle in enumerate(handles):
                     result = await handle.result(timeout=max(1.0, deadline - time.monotonic()))
                     assert result == list(range(number * members, (number + 1) * members))
-                assert running.kills or members < 50  # a long storm without a death proves nothing
+                assert running.kills >= kills
             finally:
                 killing.cancel()
         statuses = await stem.backend.fetch([handle.task.id for handle in handles])
@@ -94,11 +96,11 @@ async def storm(pair: Pair, chords: int, members: int, seconds: float) -> None:
 
 @pytest.mark.parametrize("name", [name for name in PAIRS if name != "memory"])
 async def test_a_small_storm(name: str, pair_of: Callable[[str], Pair]) -> None:
-    await storm(pair_of(name), chords=8, members=10, seconds=60)
+    await storm(pair_of(name), chords=8, members=30, pause=0.4, seconds=90, kills=1)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", [name for name in PAIRS if name != "memory"])
 async def test_a_hundred_chords_of_fifty(name: str, pair_of: Callable[[str], Pair]) -> None:
-    await storm(pair_of(name), chords=100, members=50, seconds=600)
+    await storm(pair_of(name), chords=100, members=50, pause=0.15, seconds=600, kills=5)
