@@ -185,3 +185,15 @@ async def waited(backend: object, id: str) -> bool:
                 return True
         except StemError:
             await asyncio.sleep(0.05)
+
+
+async def test_dead_idle_connections_do_not_use_up_the_next_callers_time(
+    own_server: PostgresServer, unique_name: str
+) -> None:
+    """A restart leaves as many dead connections as the pool was large: looking them over must not take its timeout."""
+    async with opened(own_server.url, unique_name) as (broker, _):
+        database = broker.database
+        await asyncio.gather(*(database.run("select pg_sleep(0.2)") for _ in range(8)))
+        own_server.kill()
+        own_server.start()
+        assert await database.run("select 1") == [(1,)]

@@ -11,6 +11,7 @@ import contextlib
 import random
 import re
 import select
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -87,6 +88,7 @@ class Database:
         self._healing: asyncio.Task[None] | None = None
         self._closed = False
         self._out = False
+        self._asking = 0
 
     async def open(self, prepare: Callable[[Connection], Awaitable[T]]) -> T:
         """Connect, let ``prepare`` do what must be done first on a plain connection, and open the pool.
@@ -112,7 +114,6 @@ class Database:
             # Attempts at 0, 1 and 3 seconds, then a new caller starts over: a long outage never means a long wait.
             reconnect_timeout=5.0,
             configure=self._configure,
-            check=_check,
             kwargs={"autocommit": True},
             open=False,
         )
@@ -221,21 +222,40 @@ class Database:
         pool = self._pool
         if pool is None:
             raise self._use_after_close() if self._closed else StemError(f"{self} is not open; await open()")
+        connection = await self._take(pool)
         try:
-            # The first caller in an outage waits its time out; while it lasts, the next ones soon know.
-            connection = await pool.getconn(
-                min(self._timeout, _OUTAGE_SECONDS) if self._out else self._timeout
-            )
+            yield connection
+        finally:
+            # Returning waits only for the pool's lock, and that is held across a wait only while others ask for
+            # a connection; a cancellation there would lose the connection's place in the pool for good.
+            if self._asking:
+                await asyncio.shield(pool.putconn(connection))
+            else:
+                await pool.putconn(connection)
+
+    async def _take(self, pool: AsyncConnectionPool[Connection]) -> Connection:
+        # The first caller in an outage waits its time out; while it lasts, the next ones soon know.
+        timeout = min(self._timeout, _OUTAGE_SECONDS) if self._out else self._timeout
+        deadline = time.monotonic() + timeout
+        self._asking += 1
+        try:
+            # The pool would check for us, but pause a second, then two, after each dead connection: a restarted
+            # server that leaves eight of them would cost the next caller its whole timeout.
+            while True:
+                connection = await pool.getconn(deadline - time.monotonic())
+                if _alive(connection):
+                    break
+                await connection.close()
+                await asyncio.shield(pool.putconn(connection))
         except PoolClosed as error:
             raise self._use_after_close() from error
         except PoolTimeout:
             self._out = True
             raise
-        self._out = False
-        try:
-            yield connection
         finally:
-            await pool.putconn(connection)
+            self._asking -= 1
+        self._out = False
+        return connection
 
     async def _configure(self, connection: Connection) -> None:
         teach(connection)
@@ -307,15 +327,17 @@ def is_lost(error: BaseException) -> bool:
     return state[:2] == "08" or state[:3] == "57P"
 
 
-async def _check(connection: Connection) -> None:
+def _alive(connection: Connection) -> bool:
     """Notice a connection that died while idle without asking the server: its socket has something to say."""
     poll = select.poll()
     poll.register(connection.pgconn.socket, select.POLLIN)
     if not poll.poll(0):
-        return
-    connection.pgconn.consume_input()  # a notice or a changed parameter is fine, the end is not
-    if connection.pgconn.status != ConnStatus.OK or poll.poll(0):
-        raise psycopg.OperationalError("the server closed the connection")
+        return True
+    try:
+        connection.pgconn.consume_input()  # a notice or a changed parameter is fine, the end is not
+    except psycopg.OperationalError:
+        return False
+    return connection.pgconn.status == ConnStatus.OK and not poll.poll(0)
 
 
 async def _quietly(pool: AsyncConnectionPool[Connection]) -> None:
