@@ -31,7 +31,7 @@ export UV_PYTHON_DOWNLOADS ?= never
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_LINK_MODE ?= copy
 
-.PHONY: help setup demo test check test-long faults flaky soak security bench docs build clean
+.PHONY: help setup demo test check test-long faults flaky soak security bench peers docs build clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -81,6 +81,9 @@ security: $(STAMP) ## The tables of hostile input, and what each was answered
 
 bench: $(STAMP) ## Benchmarks, with the physical limits measured in the same run
 	$(RUN) -m benchmarks $(ARGS)
+
+peers: $(STAMP) ## Celery, Dramatiq, Taskiq, arq, RQ, Procrastinate and Stem in one run (installs them apart)
+	$(RUN) -m benchmarks.peers $(ARGS)
 
 docs: $(STAMP) ## Run what the documentation shows
 	$(PYTEST) tests/docs $(ARGS)

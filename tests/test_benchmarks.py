@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 import benchmarks.__main__ as bench
 from benchmarks import depth, soak
 from benchmarks.figures import Figure, Round, gather, table
+from benchmarks.peers import __main__ as peers
+from benchmarks.peers import side
 from benchmarks.soak_stores import Left, MemoryStore, RedisStore, SqliteStore, _kind
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +60,40 @@ def test_each_script_runs_alone(command: tuple[str, ...]) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_peers_are_measured_by_the_same_rule_as_we_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = tmp_path / "answer.json"
+    arguments = ["--only", "stem-redis", "stem-postgres", "--rounds", "1", "--scale", "0.01"]
+    assert peers.main([*arguments, "--json", str(answer)]) == 0
+    found = json.loads(answer.read_text())
+    assert all(len(rounds) == 1 and rounds[0] > 0 for system in found.values() for rounds in system.values())
+    assert "stem-postgres" in capsys.readouterr().out
+
+
+def test_ticks_of_threads_and_forks_all_count(tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    side.prepare(counter)
+    assert side.look(counter) == (0, 0, 0)
+    program = """if True:
+        import os, threading
+        from benchmarks.peers.side import tick
+        tick()
+        if os.fork() == 0:
+            threads = [threading.Thread(target=lambda: [tick() for _ in range(500)]) for _ in range(4)]
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+            os._exit(0)
+        os.wait()
+        tick()
+    """
+    environment = {**os.environ, "PEER_COUNTER": str(counter)}
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True, timeout=60)
+    seen = side.look(counter)
+    assert seen.count == 2002
+    assert 0 < seen.first < seen.last
 
 
 @pytest.mark.parametrize(
