@@ -37,7 +37,7 @@ def declared(
     try:
         options = dataclasses.replace(options, **{key: rest[key] for key in rest if key in _OPTIONS})
         metadata = dataclasses.replace(metadata, **{key: rest[key] for key in rest if key in _METADATA})
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigurationError(f"Task {name!r}: {error}") from error
     return Task(stem, function, name=name, options=options, metadata=metadata, names=names)
 

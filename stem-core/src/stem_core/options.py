@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
+from types import NoneType
 from typing import Any, Final, Literal
 
 import msgspec
@@ -29,6 +30,9 @@ __all__ = [
 
 Duration = float | timedelta
 
+#: Seconds of the longest duration: an instant so far away is one in every store.
+_LONGEST: Final = 100 * 366 * 86_400.0
+
 
 class Unset(Enum):
     """The type of :data:`UNSET`."""
@@ -46,9 +50,20 @@ class Unset(Enum):
 UNSET: Final = Unset.UNSET
 
 
-def class_name(value: type[BaseException] | str) -> str:
-    """The dotted name of an exception class; names are compared, never imported."""
-    return value if isinstance(value, str) else f"{value.__module__}.{value.__qualname__}"
+def class_names(given: Any, option: str) -> tuple[str, ...]:
+    """The dotted names of exception classes, of one or several; names are compared, never imported.
+
+    :raises TypeError: one is neither an exception class nor its name.
+    """
+    names = []
+    for each in (given,) if isinstance(given, str | type) else given:
+        if isinstance(each, type) and issubclass(each, BaseException):
+            names.append(f"{each.__module__}.{each.__qualname__}")
+        elif isinstance(each, str):
+            names.append(each)
+        else:
+            raise TypeError(f"{option}: {each!r} is neither an exception class nor its dotted name")
+    return tuple(names)
 
 
 class TaskRetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -57,7 +72,7 @@ class TaskRetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     The n-th retry (from 0) waits ``default_delay``, or with ``backoff`` ``default_delay * 2**n``, at most
     ``backoff_max`` seconds; ``jitter`` takes the delay anywhere between half of it and all of it.
     ``auto_retry_for`` names the exception classes that are retried (empty: all),
-    ``dont_auto_retry_for`` those that never are; both take classes or dotted names and match subclasses.
+    ``dont_auto_retry_for`` those that never are; both take classes or dotted names, one or several, and match subclasses.
     """
 
     backoff: bool = False
@@ -69,6 +84,7 @@ class TaskRetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     dont_auto_retry_for: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_kinds(self, _POLICY_KINDS)
         put = msgspec.structs.force_setattr
         put(self, "default_delay", _duration("default_delay", self.default_delay))
         if self.backoff_max is not None:
@@ -76,7 +92,7 @@ class TaskRetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         if self.max_retries is not None and self.max_retries < 0:
             raise ValueError(f"max_retries={self.max_retries} is negative; 0 means never retry")
         for name in ("auto_retry_for", "dont_auto_retry_for"):
-            put(self, name, tuple(class_name(each) for each in getattr(self, name)))
+            put(self, name, class_names(getattr(self, name), name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +122,8 @@ class TaskOptions:
     result_ttl: Duration = 86_400.0
 
     def __post_init__(self) -> None:
+        _check_kinds(self, _TASK_KINDS)
+        check_name(self.queue, "queue name")
         for name in ("soft_time_limit", "hard_time_limit", "unique_for", "visibility_timeout", "result_ttl"):
             value = getattr(self, name)
             if value is not None:
@@ -124,6 +142,9 @@ class TaskOptions:
         for name in ("rate_limit", "group_rate_limit"):
             if getattr(self, name) is not None:
                 parse_rate(getattr(self, name), name)
+        for name, needed in _NOTHING_WITHOUT.items():
+            if getattr(self, name) is not None and not getattr(self, needed):
+                raise ValueError(f"{name}={getattr(self, name)!r} does nothing without {needed}")
         if not self.acks_late and self.max_retries:
             raise ValueError(
                 f"acks_late=False with max_retries={self.max_retries}: a task acked before it starts cannot be "
@@ -160,6 +181,7 @@ class TaskEnqueueOptions:
     link_error: Sequence[Any] | Unset = UNSET
 
     def __post_init__(self) -> None:
+        _check_kinds(self, _ENQUEUE_KINDS)
         if isinstance(self.eta, datetime):
             object.__setattr__(self, "eta", instant(self.eta))
         if isinstance(self.expires, datetime):
@@ -179,7 +201,7 @@ class TaskEnqueueOptions:
         for name in ("link", "link_error"):
             value = getattr(self, name)
             if not isinstance(value, Unset):
-                object.__setattr__(self, name, tuple(value) if isinstance(value, list | tuple) else (value,))
+                object.__setattr__(self, name, _several(value))
 
     def merged(self, over: TaskEnqueueOptions | None) -> TaskEnqueueOptions:
         """These options with every field that ``over`` sets taken from it."""
@@ -251,6 +273,96 @@ def check_name(value: Any, what: str) -> str:
     return value
 
 
+#: The types a field may have, and the words for them.
+Kinds = tuple[tuple[type, ...], str]
+
+_TEXT: Final[Kinds] = ((str,), "text")
+_TEXT_OR_NONE: Final[Kinds] = ((str, NoneType), "text or None")
+_WHOLE: Final[Kinds] = ((int,), "a whole number")
+_WHOLE_OR_NONE: Final[Kinds] = ((int, NoneType), "a whole number or None")
+_FLAG: Final[Kinds] = ((bool,), "True or False")
+_LENGTH: Final[Kinds] = ((int, float, timedelta), "seconds or a timedelta")
+_LENGTH_OR_NONE: Final[Kinds] = ((int, float, timedelta, NoneType), "seconds, a timedelta or None")
+_POLICY: Final[Kinds] = ((TaskRetryPolicy, NoneType), "a TaskRetryPolicy or None")
+
+_POLICY_KINDS: Final[Mapping[str, Kinds]] = {
+    "backoff": _FLAG,
+    "backoff_max": _LENGTH_OR_NONE,
+    "jitter": _FLAG,
+    "default_delay": _LENGTH,
+    "max_retries": _WHOLE_OR_NONE,
+}
+_TASK_KINDS: Final[Mapping[str, Kinds]] = {
+    "max_retries": _WHOLE,
+    "soft_time_limit": _LENGTH_OR_NONE,
+    "hard_time_limit": _LENGTH_OR_NONE,
+    "rate_limit": _TEXT_OR_NONE,
+    "group_rate_limit": _TEXT_OR_NONE,
+    "group_rate_key": _TEXT_OR_NONE,
+    "group_rate_key_header": _TEXT,
+    "max_concurrency": _WHOLE_OR_NONE,
+    "concurrency_key": _TEXT_OR_NONE,
+    "unique": _FLAG,
+    "unique_for": _LENGTH_OR_NONE,
+    "unique_key": _TEXT_OR_NONE,
+    "priority": _WHOLE,
+    "acks_late": _FLAG,
+    "visibility_timeout": _LENGTH_OR_NONE,
+    "retry_policy": _POLICY,
+    "ignore_result": _FLAG,
+    "result_ttl": _LENGTH,
+}
+_ENQUEUE_KINDS: Final[Mapping[str, Kinds]] = {
+    "task_id": _TEXT_OR_NONE,
+    "eta": ((datetime, NoneType), "an aware datetime or None"),
+    "countdown": _LENGTH_OR_NONE,
+    "expires": (
+        (datetime, int, float, timedelta, NoneType),
+        "an aware datetime, seconds, a timedelta or None",
+    ),
+    "priority": _WHOLE,
+    "exchange": _TEXT_OR_NONE,
+    "routing_key": _TEXT_OR_NONE,
+    "producer": _TEXT_OR_NONE,
+    "time_limit": _LENGTH_OR_NONE,
+    "soft_time_limit": _LENGTH_OR_NONE,
+    "serializer": _TEXT_OR_NONE,
+    "compression": _TEXT_OR_NONE,
+    "ignore_result": _FLAG,
+    "shadow": _TEXT_OR_NONE,
+    "add_to_parent": _FLAG,
+    "retry": _FLAG,
+    "publish_retry_policy": _POLICY,
+    "retry_policy": _POLICY,
+}
+#: Options of a task that only say how another one acts.
+_NOTHING_WITHOUT: Final[Mapping[str, str]] = {
+    "unique_for": "unique",
+    "unique_key": "unique",
+    "concurrency_key": "max_concurrency",
+    "group_rate_key": "group_rate_limit",
+}
+
+
+def _check_kinds(options: object, kinds: Mapping[str, Kinds]) -> None:
+    """Refuse here what would be sealed and then refused by the worker that opens it.
+
+    :raises TypeError: a field is of the wrong type.
+    """
+    for name, (allowed, words) in kinds.items():
+        value = getattr(options, name)
+        wrong = not isinstance(value, allowed) or (isinstance(value, bool) and allowed != (bool,))
+        if wrong and value is not UNSET:
+            raise TypeError(f"{name}={value!r} must be {words}")
+
+
+def _several(given: Any) -> tuple[Any, ...]:
+    """One signature, several, or None for none."""
+    if given is None:
+        return ()
+    return tuple(given) if isinstance(given, list | tuple) else (given,)
+
+
 def _check_priority(value: int) -> None:
     if not 0 <= value <= 9:
         raise ValueError(f"priority={value} is not between 0 and 9 (9 is most urgent)")
@@ -258,8 +370,8 @@ def _check_priority(value: int) -> None:
 
 def _duration(name: str, value: Duration) -> float:
     result = seconds(value)
-    if not 0 <= result < float("inf"):
-        raise ValueError(f"{name}={value!r} is not a duration of 0 or more seconds")
+    if not 0 <= result <= _LONGEST:
+        raise ValueError(f"{name}={value!r} is not a duration of 0 to {_LONGEST:.0f} seconds (a century)")
     return result
 
 

@@ -116,9 +116,8 @@ async def captured(call: Signature[Any]) -> tuple[Envelope, Message]:
 async def test_refused_option(case: str, stem: Stem, way: Any) -> None:
     asked, error, words = REFUSED[case]
     name = "a\nb" if "task name" in case else "work"
-    call: Signature[Any] = Signature(name=name, enqueue_options=TaskEnqueueOptions(**asked))
     with pytest.raises(error, match=words):
-        await way(stem, call)
+        await way(stem, Signature(name=name, enqueue_options=TaskEnqueueOptions(**asked)))
     stats = await stem.broker.stats("default")
     assert stats.ready == stats.scheduled == 0
 

@@ -51,6 +51,10 @@ def test_every_error_pickles_with_all_it_holds(kind: type[errors.StemError]) -> 
         (lambda: TaskEnqueueOptions(countdown=-1), "countdown=-1"),
         (lambda: TaskEnqueueOptions(priority=-1), "priority=-1"),
         (lambda: TaskEnqueueOptions(task_id="two words"), "'two words'"),
+        (lambda: TaskOptions(queue=""), "queue name"),
+        (lambda: TaskOptions(unique_for=60), "unique_for=60.0 does nothing without unique"),
+        (lambda: TaskOptions(concurrency_key="printer"), "without max_concurrency"),
+        (lambda: TaskEnqueueOptions(countdown=1e12), "a century"),
         (lambda: TaskRetryPolicy(max_retries=-1), "max_retries=-1"),
         (lambda: TaskRetryPolicy(default_delay=float("nan")), "default_delay=nan"),
         (lambda: check_id("é"), "'é'"),
@@ -61,6 +65,35 @@ def test_every_error_pickles_with_all_it_holds(kind: type[errors.StemError]) -> 
 def test_bad_options_name_the_value(make, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: TaskOptions(max_retries=1.5), "max_retries=1.5 must be a whole number"),
+        (lambda: TaskOptions(priority=True), "priority=True"),
+        (lambda: TaskOptions(acks_late=0), "acks_late=0 must be True or False"),
+        (lambda: TaskOptions(rate_limit=10), "rate_limit=10"),
+        (lambda: TaskOptions(unique=True, unique_key=7), "unique_key=7"),
+        (lambda: TaskOptions(retry_policy={"max_retries": 3}), "must be a TaskRetryPolicy"),
+        (lambda: TaskEnqueueOptions(shadow=5), "shadow=5"),
+        (lambda: TaskEnqueueOptions(ignore_result=None), "ignore_result=None"),
+        (lambda: TaskEnqueueOptions(expires="soon"), "expires='soon'"),
+        (lambda: TaskEnqueueOptions(eta="2026-01-01"), "eta='2026-01-01'"),
+        (lambda: TaskEnqueueOptions(countdown="30"), "countdown='30'"),
+        (lambda: TaskRetryPolicy(backoff=2), "backoff=2"),
+        (lambda: TaskRetryPolicy(auto_retry_for=(7,)), "auto_retry_for: 7 is neither"),
+    ],
+)
+def test_options_of_another_type_are_refused_before_they_are_sealed(make, words: str) -> None:
+    # Sealed, they would make a message that the worker puts aside as unreadable.
+    with pytest.raises(TypeError, match=re.escape(words)):
+        make()
+
+
+def test_one_exception_class_or_name_stands_for_itself() -> None:
+    policy = TaskRetryPolicy(auto_retry_for="ValueError", dont_auto_retry_for=KeyError)  # type: ignore[arg-type]
+    assert (policy.auto_retry_for, policy.dont_auto_retry_for) == (("ValueError",), ("builtins.KeyError",))
 
 
 def test_durations_are_kept_in_seconds_and_classes_by_name() -> None:
