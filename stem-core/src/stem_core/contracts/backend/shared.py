@@ -81,7 +81,7 @@ class SharedLaws(BackendBase):
         self.needs("state")
         desk = lab.desk()
         seen: list[int | None] = []
-        for turn in range(6):
+        for turn in range(4):
             seen.append(desk.state_write("k", b"x", expect=0, ttl=lab.pace.lease if turn % 2 else None))
             if turn % 2:
                 lab.outlive(lab.pace.lease)

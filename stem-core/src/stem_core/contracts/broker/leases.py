@@ -42,10 +42,11 @@ class LeaseLaws(BrokerBase):
         client = lab.client()
         client.publish(lab.message())
         for deliveries in (1, 2, 3):
+            if deliveries > 1:
+                lab.outlive(lab.pace.lease)
             delivery = client.one(lab.queue, lease=lab.pace.lease)
             check(delivery.deliveries == deliveries and delivery.attempt == 0, 4,
                   f"hand-out {deliveries} says deliveries {delivery.deliveries}, attempt {delivery.attempt}")  # fmt: skip
-            lab.outlive(lab.pace.lease)
 
     @punctual
     def test_law_04_every_receive_sets_its_own_lease(self, lab: BrokerLab) -> None:
@@ -73,19 +74,18 @@ class LeaseLaws(BrokerBase):
             check(due.lo - tolerance <= until.timestamp() <= due.hi + tolerance, 4,
                   f"a lease of {lease} s from {client.when.lo} ends at {until.timestamp()}")  # fmt: skip
 
-    @pytest.mark.parametrize("same", [True, False], ids=["same-consumer", "other-consumer"])
     @punctual
-    def test_law_05_a_receipt_is_stale_after_redelivery(self, lab: BrokerLab, same: bool) -> None:
-        """The zombie: a worker that stalled, lost its lease, and comes back."""
+    def test_law_05_a_receipt_is_stale_after_redelivery(self, lab: BrokerLab) -> None:
+        """The zombie: a worker that stalled, lost its lease, and comes back; to itself or to another."""
         one, other = lab.client(), lab.client()
-        queues = {action: unique("q") for action in ACTIONS}
+        queues = {(action, taker): unique("q") for action in ACTIONS for taker in (one, other)}
         one.publish(*(lab.message(queue) for queue in queues.values()))
-        old = {action: one.one(queue, lease=lab.pace.lease) for action, queue in queues.items()}
+        leased = {queue: one.one(queue, lease=lab.pace.lease) for queue in queues.values()}
         lab.outlive(lab.pace.lease)
-        for action, queue in queues.items():
-            new = (one if same else other).one(queue, lease=LONG)
-            check(new.receipt != old[action].receipt, 5, "two deliveries have one receipt")
-            check(not _apply(one, old[action], ACTIONS[action]), 5, f"a stale {action} answered True")
+        for (action, taker), queue in queues.items():
+            old, new = leased[queue], taker.one(queue, lease=LONG)
+            check(new.receipt != old.receipt, 5, "two deliveries have one receipt")
+            check(not _apply(one, old, ACTIONS[action]), 5, f"a stale {action} answered True")
             one.nothing(queue, 5, f"a stale {action} answered False")
             stats = one.stats(queue)
             check((stats.ready, stats.leased, stats.dead) == (0, 1, 0), 5, f"a stale {action} answered False and "
@@ -153,10 +153,10 @@ class LeaseLaws(BrokerBase):
 
     @punctual
     def test_law_06_extend_moves_the_deadline(self, lab: BrokerLab) -> None:
-        client, lease = lab.client(), 2 * lab.pace.lease
+        client, lease = lab.client(), lab.pace.lease
         client.publish(lab.message())
         delivery = client.one(lab.queue, lease=lease)
-        for _ in range(3):
+        for _ in range(2):
             lab.advance(lease * 0.7)
             check(client.extend([delivery.receipt], lease) == [True], 6, "a live lease could not be extended")
         client.nothing(lab.queue, 6, "its worker extends")
@@ -199,7 +199,7 @@ class LeaseLaws(BrokerBase):
     def test_law_07_retry_counts_an_attempt(self, lab: BrokerLab) -> None:
         client = lab.client()
         client.publish(lab.message())
-        for attempt in range(3):
+        for attempt in range(2):
             client.one(lab.queue, lease=lab.pace.lease)
             lab.outlive(lab.pace.lease)  # a hand-out that ends in a crash
             delivery = client.one(lab.queue)
@@ -220,24 +220,27 @@ class LeaseLaws(BrokerBase):
                   f"released, and came with attempt {delivery.attempt}, deliveries {delivery.deliveries}")  # fmt: skip
             check(client.end(delivery, Release()), 5, "a live lease could not be settled")
 
-    @pytest.mark.parametrize("kind", [Retry, Release])
     @punctual
-    def test_law_07_nothing_comes_before_its_delay(self, lab: BrokerLab, kind: type[Retry | Release]) -> None:
+    def test_law_07_nothing_comes_before_its_delay(self, lab: BrokerLab) -> None:
         client, delay = lab.client(), lab.pace.lease
-        client.publish(*lab.messages(2))
-        one, two = client.drain(lab.queue)
-        check(client.settle(Settlement(one.receipt, kind(delay)), Settlement(two.receipt, kind(0.0)))
-              == [True, True], 5, "live leases could not be settled")  # fmt: skip
-        at_once = client.drain(lab.queue)
-        check(
-            _ids(at_once) == [two.message.id],
-            7,
-            f"delays of {delay} and 0 s, and at once came {_ids(at_once)}",
-        )
+        waiting: dict[type[Retry | Release], tuple[str, str]] = {}
+        for kind in (Retry, Release):
+            queue = unique("q")
+            client.publish(*lab.messages(2, queue))
+            one, two = client.drain(queue)
+            check(client.settle(Settlement(one.receipt, kind(delay)), Settlement(two.receipt, kind(0.0)))
+                  == [True, True], 5, "live leases could not be settled")  # fmt: skip
+            at_once = _ids(client.drain(queue))
+            check(at_once == [two.message.id], 7, f"{kind.__name__} with delays of {delay} and 0 s, and at once "
+                  f"came {at_once}, expected {two.message.id}")  # fmt: skip
+            waiting[kind] = queue, one.message.id
         lab.advance(delay * 0.6)
-        client.nothing(lab.queue, 7, f"{kind.__name__}({delay}) is not over")
+        for kind, (queue, _) in waiting.items():
+            client.nothing(queue, 7, f"{kind.__name__}({delay}) is not over")
         lab.outlive(delay * 0.4)
-        check(_ids(client.drain(lab.queue)) == [one.message.id], 7, f"{kind.__name__}({delay}) is over")
+        for kind, (queue, id) in waiting.items():
+            found = _ids(client.drain(queue))
+            check(found == [id], 7, f"{kind.__name__}({delay}) is over and {found} came, expected {id}")
 
     @pytest.mark.parametrize("how", ["delay", "not_before", "both"])
     @punctual
@@ -285,7 +288,7 @@ class LeaseLaws(BrokerBase):
     @punctual
     def test_law_08_due_messages_come_each_at_its_time(self, lab: BrokerLab) -> None:
         self.needs("delay")
-        client, unit = lab.client(), lab.pace.lease
+        client, unit = lab.client(), lab.pace.slack + lab.pace.lateness + 0.03
         sent = [lab.message(delay=unit * each) for each in (3, 1, 2)]
         client.publish(*sent)
         start = client.when
