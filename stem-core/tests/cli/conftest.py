@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -94,7 +95,19 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+def interruptible() -> Iterator[None]:
+    """Processes started here can be interrupted.
+
+    A shell without job control starts what it puts in the background (``make test &``) with SIGINT ignored, and
+    that is inherited all the way down; a handler of our own is not.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interruptible: None) -> Iterator[Shop]:
     (tmp_path / "shop.py").write_text(APP)
     (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
     (tmp_path / "syntax.py").write_text("def (:\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
 import time
 from datetime import UTC, datetime
 
@@ -123,24 +122,13 @@ def test_a_result_is_waited_for(shop: Shop) -> None:
     assert worker.returncode == 0, err
 
 
-def interrupted(process: subprocess.Popen[str]) -> str:
-    """Ctrl-C, again when nothing happens for a while, as people do; what it said on standard error."""
-    for _ in range(6):
-        process.send_signal(signal.SIGINT)
-        try:
-            return process.communicate(timeout=5)[1]
-        except subprocess.TimeoutExpired:
-            continue
-    process.kill()
-    return process.communicate()[1]
-
-
 def test_queues_are_watched_until_interrupted(shop: Shop) -> None:
     watching = shop.spawn("queues", "--watch", "--every", "100ms", "--app", "shop:stem")
     assert watching.stdout is not None
     seen = [line.split() for line, _ in zip(watching.stdout, range(9), strict=False)]
     assert len([row for row in seen if row[:1] == ["queue"]]) >= 2
-    err = interrupted(watching)
+    watching.send_signal(signal.SIGINT)
+    _, err = watching.communicate(timeout=30)
     assert (watching.returncode, "Traceback" in err) == (130, False), err
 
 
