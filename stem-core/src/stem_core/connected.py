@@ -14,6 +14,7 @@ from stem_core.ports.backend import Backend
 from stem_core.ports.broker import Broker
 from stem_core.ports.committer import Committer
 from stem_core.routing import Routing
+from stem_core.sending import Publish
 from stem_core.tasks import Task
 from stem_core.wiring import Wiring
 
@@ -96,6 +97,11 @@ class Connected:
         finally:
             self._home, self._planner = before
 
+    @property
+    def publish_timeout(self) -> float:
+        """Seconds after which one try of a publish fails."""
+        return self._publish_timeout
+
     # Open and close.
 
     async def open(self) -> None:
@@ -122,6 +128,18 @@ class Connected:
     ) -> None:
         if self._stays.pop():
             await self._home.close()
+
+    async def publish(self, publishes: list[Publish]) -> None:
+        """Store messages that are sealed already, in as few round trips as the broker allows.
+
+        :raises PublishError: one was not, or may not have been, stored; others may have been.
+        """
+        errors = await self._home.run(
+            lambda residence: residence.coalescer.publish_many(publishes), connected=False
+        )
+        for error in errors:
+            if error is not None:
+                raise error
 
     async def run(self, work: Callable[[Wiring], Awaitable[T]]) -> T:
         """``work`` done with the open wiring, on the home loop.

@@ -6,6 +6,7 @@ graph has, for cancellation from anywhere, as long as its results live.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,15 +17,16 @@ import msgspec
 from stem_core.canvas.dispatch import BatchStatus, GraphHandle, GroupHandle, backend_of, batch_status
 from stem_core.canvas.graph import Graph, Group, Node, PlannedTask, chain, chord, expand, group, queue_of
 from stem_core.clock import instant, seconds
+from stem_core.context import current_task
 from stem_core.encoding import TaskPayloadEncoderRegistry
 from stem_core.envelope import Envelope, new_id
-from stem_core.errors import ConfigurationError
+from stem_core.errors import AdapterError, ConfigurationError, PublishError
 from stem_core.handles import Runs, TaskHandle
 from stem_core.names import DEADLINE_TASK
 from stem_core.options import Duration, TaskMetadata, TaskOptions, check_id
 from stem_core.ports.backend import Backend
 from stem_core.publishing import callback_of, message_of, queued_of
-from stem_core.sending import Publish, send
+from stem_core.sending import Publish
 from stem_core.signature import Signature
 from stem_core.status import StatusUpdate, TaskState
 from stem_core.wiring import Wiring
@@ -96,6 +98,8 @@ class Canvas:
 
         :param deadline: seconds from now, or an instant, after which what is not done has failed; default ``ttl``.
         :param ttl: seconds the groups are kept, from the last outcome.
+        :raises TypeError: a call's arguments, with the input it will get, do not fit its task.
+        :raises PublishError: the stores did not, or may not have, stored all of it; again with the same ``id`` is safe.
         """
         graph = expand(chain(steps), _graph_id(id))
         return await self._graph(graph, deadline, ttl)
@@ -123,7 +127,7 @@ class Canvas:
     ) -> GroupHandle[R]:
         """Run ``members`` side by side."""
         graph = expand(group(members), _graph_id(id))
-        await self._stem.run(lambda wiring: self._submit(wiring, graph, deadline, seconds(ttl)))
+        await self._submitted(graph, deadline, ttl)
         return GroupHandle(self, graph.id, graph.outputs, _types(graph))
 
     async def submit_batch(
@@ -171,10 +175,20 @@ class Canvas:
     async def _graph(
         self, graph: Graph, deadline: Duration | datetime | None, ttl: Duration
     ) -> GraphHandle[Any]:
-        await self._stem.run(lambda wiring: self._submit(wiring, graph, deadline, seconds(ttl)))
+        await self._submitted(graph, deadline, ttl)
         (last,) = graph.outputs
         handle: TaskHandle[Any] = TaskHandle(self._stem, last, _types(graph).get(last, Any))
         return GraphHandle(self, graph.id, handle)
+
+    async def _submitted(self, graph: Graph, deadline: Duration | datetime | None, ttl: Duration) -> None:
+        kept = seconds(ttl)
+        if not 0 < kept < float("inf"):
+            raise ValueError(f"ttl={ttl!r} must be longer than 0 seconds")
+        try:
+            await self._stem.run(lambda wiring: self._submit(wiring, graph, deadline, kept))
+        except (AdapterError, TimeoutError) as error:  # of the groups: no message was published yet
+            why = str(error) or f"no answer within {self._stem.publish_timeout:g} s"
+            raise PublishError(f"Graph {graph.id} was not submitted: {why}", "refused") from error
 
     async def _submit(
         self, wiring: Wiring, graph: Graph, deadline: Duration | datetime | None, ttl: float
@@ -190,19 +204,29 @@ class Canvas:
                 callback_of(envelope, sealed, wiring.broker.capabilities)
                 for envelope, sealed in callbacks[each.id]
             ]
-            await backend.group_create(each.id, each.members, stored, due, kept)
+            async with asyncio.timeout(self._stem.publish_timeout):
+                await backend.group_create(each.id, each.members, stored, due, kept)
         if backend.capabilities.state:
-            await _remember(backend, graph, kept)
+            async with asyncio.timeout(self._stem.publish_timeout):
+                await _remember(backend, graph, kept)
         publishes = [_publish(wiring, envelope, sealed) for envelope, sealed in starts]
         if wiring.broker.capabilities.delay and graph.groups:
             publishes.insert(0, self._deadline(wiring, graph, due, now))
-        await _send(wiring, publishes)
+        await self._stem.publish(publishes)
 
     def _sealed(self, task: PlannedTask) -> tuple[Envelope, bytes]:
         signature = task.signature
         if self._encoding:
             signature = _encoded(signature, self._encoding)
-        return self._stem.seal_call(signature, input=task.input, group=task.group, id=task.id)
+        parent = current_task() if signature.enqueue_options.add_to_parent is not False else None
+        return self._stem.seal_call(
+            signature,
+            input=task.input,
+            group=task.group,
+            id=task.id,
+            parent=parent.id if parent else None,
+            root=parent.root if parent else None,
+        )
 
     def _deadline(self, wiring: Wiring, graph: Graph, due: datetime, now: datetime) -> Publish:
         # Closed from the first group on: what hangs on a closed group fails by itself, and closes the next.
@@ -242,13 +266,6 @@ def _queue(graph: Graph) -> str:
 def _publish(wiring: Wiring, envelope: Envelope, sealed: bytes) -> Publish:
     message = message_of(envelope, sealed, wiring.broker.capabilities, once=True)
     return Publish(envelope=envelope, message=message, queued=queued_of(envelope))
-
-
-async def _send(wiring: Wiring, publishes: Sequence[Publish]) -> None:
-    for start in range(0, len(publishes), CHUNK):
-        for error in await send(wiring, publishes[start : start + CHUNK]):
-            if error is not None:
-                raise error
 
 
 async def _remember(backend: Backend, graph: Graph, kept: float) -> None:
