@@ -7,7 +7,7 @@ loop and in threads, a pipe for tasks in a process of their own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -152,7 +152,11 @@ class TaskContext:
         await self._controls.progress(_progress(percent, data))
 
     async def enqueue(self, call: Signature[Any] | str, args: Any = (), **options: Any) -> TaskHandle[Any]:
-        """Enqueue a call (``task.call(...)``), or a task by name, as a child of this one."""
+        """Enqueue a call (``task.call(...)``), or a task by name, as a child of this one.
+
+        :param args: of a task by name: a mapping gives keyword arguments, a list positional ones.
+        :param options: fields of :class:`TaskEnqueueOptions`.
+        """
         return await self._controls.enqueue(_call(call, args, options))
 
     def heartbeat_sync(self) -> None:
@@ -235,7 +239,20 @@ def _positive(duration: Duration) -> float:
 
 
 def _call(call: Signature[Any] | str, args: Any, options: Mapping[str, Any]) -> Signature[Any]:
-    if not isinstance(call, Signature):
-        kwargs = args if isinstance(args, Mapping) else {}
-        call = Signature(name=call, args=() if kwargs else tuple(args), kwargs=kwargs)
+    if isinstance(call, str):
+        call = Signature(name=call, **_arguments(call, args))
+    elif not isinstance(call, Signature):
+        raise TypeError(f"{call!r} is neither a call nor a task's name; write task.call(...)")
+    elif args:
+        raise TypeError(f"args={args!r} goes with a task's name; a call has its own: task.call(...)")
     return call.with_options(**options) if options else call
+
+
+def _arguments(name: str, args: Any) -> dict[str, Any]:
+    if isinstance(args, Mapping):
+        return {"kwargs": args}
+    if isinstance(args, Sequence) and not isinstance(args, str | bytes):
+        return {"args": args}
+    raise TypeError(
+        f"args={args!r} of task {name!r} must be a mapping (keyword arguments) or a list (positional ones)"
+    )

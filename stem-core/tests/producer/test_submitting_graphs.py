@@ -97,6 +97,7 @@ async def test_a_graph_submitted_by_a_task_knows_its_parent(stem: Stem) -> None:
     handle = await submit.enqueue()
     await Worker(stem, wait=0.1).run(until_empty=True)
     child, stranger = [await stem.handle(id).status() for id in await handle.result(timeout=5)]
-    assert child is not None and stranger is not None
+    assert child is not None
+    assert stranger is not None
     assert child.meta["stem.parentTaskId"] == child.meta["stem.rootTaskId"] == handle.id
     assert "stem.parentTaskId" not in stranger.meta

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,3 +102,20 @@ def test_fixtures_are_there_when_asked_for(tmp_path: Path, asked_for: bool) -> N
     expected = "3 passed" if asked_for else "3 errors"
     assert expected in done.stdout, done.stdout + done.stderr
     assert asked_for or "fixture 'fake_stem' not found" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("call", "args", "words"),
+    [
+        ("mail.send", "abc", "args='abc' of task 'mail.send' must be a mapping"),
+        ("mail.send", 5, "args=5"),
+        (follow, [1], "write task.call"),
+        (follow.call(1), [2], "goes with a task's name"),
+    ],
+)
+async def test_what_a_running_task_enqueues_is_a_call_or_a_name(call: Any, args: Any, words: str) -> None:
+    ctx = fake_context()
+    with pytest.raises(TypeError, match=re.escape(words)):
+        await ctx.enqueue(call, args)
+    with pytest.raises(TypeError, match=re.escape(words)):
+        ctx.enqueue_sync(call, args)
