@@ -31,6 +31,7 @@ from stem_core.contracts.broker.lab import BrokerLab
 from stem_core.contracts.driver import Driver, unique
 from stem_core.contracts.laws import LAWS
 from stem_core.contracts.pace import Pace
+from stem_core.contracts.parts import Part, in_parts
 from stem_core.contracts.profile import PROFILES, choose
 from stem_core.contracts.report import Finding, Outcome, Report, load, render, table
 from stem_core.contracts.subject import KINDS, Kind, kinds_of, lives_by_the_clock, subject
@@ -43,6 +44,9 @@ __all__ = ["Report", "conform", "load", "main", "render", "table"]
 
 _AUTOLOAD: Final = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 _NUMBER: Final = re.compile(r"test_law_(\d+)_")
+_WHOLE: Final = Part()
+#: Processes where real time must pass: enough to keep two processors busy, few enough for tests about moments.
+_JOBS: Final = 4
 Spec = BrokerSpec | BackendSpec | EncoderSpec | SignerSpec
 
 
@@ -115,8 +119,10 @@ class _Listener:
             heard.passed += 1
 
 
-def conform(catalogue: Catalogue, kind: Kind, name: str, *, profile: str, seed: int) -> Report:
-    """Run the laws of ``kind`` on the adapter of URL (or id) ``name``.
+def conform(
+    catalogue: Catalogue, kind: Kind, name: str, *, profile: str, seed: int, part: Part = _WHOLE
+) -> Report:
+    """Run the laws of ``kind`` on the adapter of URL (or id) ``name``, or a ``part`` of their tests.
 
     :raises ConfigurationError: there is no such adapter, or its store cannot be used.
     """
@@ -141,8 +147,11 @@ def conform(catalogue: Catalogue, kind: Kind, name: str, *, profile: str, seed: 
             *("-p", "no:terminal", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin"),
         ]
         with _alone():
-            status = pytest.main(words, plugins=[listener, _Supplier(f"{module}_subject", made)])
-    if listener.errors or status not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
+            status = pytest.main(words, plugins=[listener, part, _Supplier(f"{module}_subject", made)])
+    fine = {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
+    if part.count > 1:
+        fine.add(pytest.ExitCode.NO_TESTS_COLLECTED)
+    if listener.errors or status not in fine:
         raise ConfigurationError(f"the suite could not run ({status!r}): {' '.join(listener.errors)}")
     spec: Spec = made.broker if kind == "committer" else made.spec
     distribution, version = _origin(catalogue, kind, spec)
@@ -232,6 +241,21 @@ def _compare(catalogue: Catalogue, url: str, against: str, profile: str, seed: i
     return 1
 
 
+def _jobs(catalogue: Catalogue, kind: Kind, name: str) -> int:
+    """How many processes a run is worth."""
+    if kind in {"encoder", "signer"}:
+        return 1
+    spec = catalogue.backend(name) if kind == "backend" else catalogue.broker(name)
+    return 1 if lives_by_the_clock(spec, name) else _JOBS
+
+
+def _several(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} processes run nothing; 1 or more do")
+    return number
+
+
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
@@ -249,6 +273,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--against", metavar="URL", help="play one random history on this broker too, and compare"
     )
+    parser.add_argument(
+        "--jobs",
+        type=_several,
+        metavar="N",
+        help=f"processes; else {_JOBS} where real time must pass, else 1",
+    )
+    parser.add_argument("--part", type=Part.parse, default=_WHOLE, help=argparse.SUPPRESS)
     given = parser.parse_args(list(argv))
     seed = random.randrange(2**32) if given.seed is None else given.seed
     catalogue = discover()
@@ -256,7 +287,15 @@ def main(argv: Sequence[str]) -> int:
         if given.against:
             return _compare(catalogue, given.url, given.against, given.profile, seed)
         kinds = (given.kind,) if given.kind else kinds_of(catalogue, given.url)
-        reports = [conform(catalogue, kind, given.url, profile=given.profile, seed=seed) for kind in kinds]
+        jobs = 1 if given.part.count > 1 else given.jobs or _jobs(catalogue, kinds[0], given.url)
+        if jobs > 1:
+            words = [given.url, "--profile", given.profile, "--seed", str(seed)]
+            reports = in_parts([*words, "--kind", given.kind] if given.kind else words, jobs)
+        else:
+            reports = [
+                conform(catalogue, kind, given.url, profile=given.profile, seed=seed, part=given.part)
+                for kind in kinds
+            ]
     except StemError as error:
         sys.stderr.write(f"stem conformance: {error}\n")
         return 2
