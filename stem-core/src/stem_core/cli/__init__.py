@@ -140,6 +140,8 @@ def _rows(commands: Sequence[Command]) -> str:
 
 
 def _complain(error: BaseException, status: int) -> int:
+    from stem_core.cli.output import say
+
     kind = "" if isinstance(error, StemError) else f"{type(error).__name__}: "
-    print(f"stem: {kind}{error}", file=sys.stderr)
+    say(f"stem: {kind}{error}")
     return status

@@ -7,7 +7,7 @@ from typing import Any
 
 from stem_core.cli.apps import add_app_option, chosen, with_stem
 from stem_core.cli.dlq import summary
-from stem_core.cli.output import add_json_option, print_json, print_pairs, say
+from stem_core.cli.output import add_json_option, print_json, print_pairs, print_text, say
 from stem_core.envelope import DeadMessage, Envelope
 from stem_core.errors import StemError
 from stem_core.ports.encoder import EncodeContext
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     detail = fields.pop("detail")
     print_pairs(fields)
     if detail:
-        print(f"\n{detail.rstrip()}")
+        print_text(f"\n{detail.rstrip()}")
     return 0
 
 

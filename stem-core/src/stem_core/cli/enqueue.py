@@ -55,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     async def work(stem: Stem) -> tuple[TaskHandle[object], object]:
         task = stem.tasks.get(name)
+        if task is None and app and stem.tasks:  # a worker of something else may know it
+            say(f"{app[0]} has no task {name!r}; it has {', '.join(sorted(stem.tasks)[:20])}")
         if task is not None:
             # The handler is known here, so its signature is checked as it would be by task.enqueue().
             positional, keywords = (

@@ -1,4 +1,8 @@
-"""Tables for people, JSON for programs."""
+"""Tables for people, JSON for programs.
+
+Names, headers and errors come from whoever may enqueue, so text is printed with its control characters written
+out: it may neither colour nor steer the terminal of who looks at it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,17 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["add_json_option", "ago", "print_json", "print_pairs", "print_table", "say", "shown"]
+__all__ = [
+    "add_json_option",
+    "ago",
+    "print_json",
+    "print_pairs",
+    "print_table",
+    "print_text",
+    "say",
+    "shown",
+    "written_out",
+]
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +41,7 @@ def print_json(value: Any) -> None:
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Columns as wide as their widest cell; numbers to the right."""
-    texts = [[shown(cell) for cell in row] for row in rows]
+    texts = [[shown(cell).replace("\n", "\\n") for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in [list(headers), *texts]) for column in range(len(headers))]
     numeric = [
         bool(rows) and all(isinstance(row[column], int | float) or row[column] is None for row in rows)
@@ -52,9 +66,24 @@ def print_pairs(pairs: Mapping[str, Any]) -> None:
             print(f"{' ' * width}  {line}".rstrip())
 
 
+def print_text(text: str) -> None:
+    """Text of several lines, as an error's traceback is."""
+    print(written_out(text))
+
+
 def say(message: str) -> None:
     """A remark for people, kept apart from the output."""
-    print(message, file=sys.stderr)
+    print(written_out(message), file=sys.stderr)
+
+
+def written_out(text: str) -> str:
+    """``text`` with what is neither printable nor white space written as Python writes it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode("ascii")
+        for each in text
+    )
 
 
 def shown(value: Any) -> str:
@@ -71,7 +100,7 @@ def shown(value: Any) -> str:
         return ", ".join(f"{name}={shown(each)}" for name, each in value.items()) or "-"
     if isinstance(value, list | tuple):
         return ", ".join(map(shown, value)) or "-"
-    return str(value)
+    return written_out(str(value))
 
 
 def ago(seconds: float | None) -> str:

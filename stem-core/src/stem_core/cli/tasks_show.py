@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from stem_core.cli.apps import add_app_option, chosen, with_stem
-from stem_core.cli.output import add_json_option, print_json, print_pairs, say
+from stem_core.cli.output import add_json_option, print_json, print_pairs, print_text, say
 from stem_core.errors import DecodeError, StemError
 from stem_core.handles import decode_result
 from stem_core.producer import Stem
@@ -42,9 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
     error = fields.pop("error", None)
     print_pairs(fields)
     if error:
-        print(f"\n{error['type']}: {error['message']}")
+        print_text(f"\n{error['type']}: {error['message']}")
         if error["traceback"]:
-            print(error["traceback"].rstrip())
+            print_text(error["traceback"].rstrip())
     return 0
 
 
