@@ -1,6 +1,6 @@
-"""Connections to one server: made by redis-py, driven by us.
+"""The connections to one server.
 
-A pool of connections for short commands, and connections lent to who blocks (:meth:`Server.lend`). Nothing is sent twice:
+A pool of them for short commands, and some lent to who blocks (:meth:`Server.lend`). Nothing is sent twice:
 a request that may have reached the server fails, and the caller, who knows what a repeat would do, decides.
 Every request has a deadline, so a half-open connection is noticed.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from redis import exceptions as driver
@@ -20,10 +19,11 @@ from redis.backoff import NoBackoff
 from stem_core.errors import AdapterError, ConfigurationError
 from stem_core.ports.specs import AdapterOptions
 from stem_core.url import mask
-from stem_redis.errors import Refused, Unreached, refusal
+from stem_redis.errors import Refused, is_unknown_script, refusal
+from stem_redis.link import Command, Link, pack
 from stem_redis.scripts import SCRIPTS, Script
 
-__all__ = ["Link", "Server", "pack"]
+__all__ = ["Server"]
 
 #: URL options for redis-py's connection, besides those of this package.
 _DRIVER_OPTIONS: Final = {
@@ -39,106 +39,6 @@ _DRIVER_OPTIONS: Final = {
 _OWN_OPTIONS: Final = {"timeout", "max_connections"}
 _TIMEOUT: Final = 10.0
 _MAX_CONNECTIONS: Final = 16
-
-
-def pack(*args: bytes | str | int) -> bytes:
-    """One command in RESP."""
-    parts = [b"*%d\r\n" % len(args)]
-    for arg in args:
-        data = arg if isinstance(arg, bytes) else str(arg).encode()
-        parts += (b"$%d\r\n" % len(data), data, b"\r\n")
-    return b"".join(parts)
-
-
-class Link:
-    """One connection. A failed or cancelled exchange closes it: answers could no longer be told apart."""
-
-    def __init__(self, connection: AbstractConnection, url: str) -> None:
-        self._connection = connection
-        self._url = url
-
-    @property
-    def alive(self) -> bool:
-        """Whether the other side has not hung up, as far as one can tell without asking."""
-        reader = self._connection._reader  # noqa: SLF001 - redis-py has no public, non-blocking way to ask
-        return self._connection.is_connected and reader is not None and not reader.at_eof()
-
-    async def connect(self, timeout: float) -> None:
-        """Connect and log in.
-
-        :raises Unreached: not within ``timeout`` seconds, or refused.
-        """
-        try:
-            async with asyncio.timeout(timeout):
-                await self._connection.connect()  # type: ignore[no-untyped-call]
-        except TimeoutError:
-            await self.close()
-            raise Unreached(f"{self._url} did not answer within {timeout:g} s") from None
-        except driver.AuthenticationError as error:
-            await self.close()
-            raise Unreached(f"{self._url} refused the login: {error}") from error
-        except driver.ResponseError as error:
-            await self.close()
-            raise Unreached(str(refusal(error, self._url))) from error
-        except (driver.RedisError, OSError) as error:
-            await self.close()
-            raise Unreached(f"cannot connect to {self._url}: {error}") from error
-
-    async def exchange(self, requests: Iterable[bytes], timeout: float) -> list[Any]:
-        """Send each request as it comes and read the answers; an error the server answered is one of them.
-
-        :raises AdapterError: the connection broke, or ``timeout`` seconds passed; what was sent may be done.
-        """
-        connection = self._connection
-        answers: list[Any] = []
-        try:
-            async with asyncio.timeout(timeout):
-                sent = 0
-                for data in requests:  # the server works on the first while the next is made
-                    await connection.send_packed_command([data], check_health=False)
-                    sent += 1
-                for _ in range(sent):
-                    try:
-                        answers.append(await connection.read_response())
-                    except driver.ResponseError as error:
-                        answers.append(error)
-        except TimeoutError:
-            await self.close()
-            raise AdapterError(f"{self._url} did not answer within {timeout:g} s") from None
-        except (driver.BusyLoadingError, driver.AuthenticationError) as error:
-            # redis-py takes these answers for a lost connection.
-            await self.close()
-            raise (AdapterError if answers else Refused)(str(refusal(error, self._url))) from error
-        except (driver.RedisError, OSError) as error:
-            await self.close()
-            raise AdapterError(f"lost the connection to {self._url}: {error}") from error
-        except BaseException:
-            await self.close()
-            raise
-        return answers
-
-    async def read(self) -> Any:
-        """The next thing the server says, however long that takes (subscriptions).
-
-        :raises AdapterError: the connection broke.
-        """
-        try:
-            return await self._connection.read_response()
-        except (driver.RedisError, OSError) as error:
-            await self.close()
-            raise AdapterError(f"lost the connection to {self._url}: {error}") from error
-
-    async def send(self, data: bytes) -> None:
-        """Send without waiting for an answer (subscriptions)."""
-        try:
-            await self._connection.send_packed_command([data], check_health=False)
-        except (driver.RedisError, OSError) as error:
-            await self.close()
-            raise AdapterError(f"lost the connection to {self._url}: {error}") from error
-
-    async def close(self) -> None:
-        with suppress(driver.RedisError, OSError):
-            await self._connection.disconnect(nowait=True)
 
 
 class Server:
@@ -166,7 +66,7 @@ class Server:
         :raises ConfigurationError: a cluster node, or a server too old.
         """
         self._opened = True
-        loads = [("SCRIPT", "LOAD", script.text) for script in SCRIPTS.values()]
+        loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script in SCRIPTS.values()]
         info, *loaded = await self._exchange([("INFO", "server"), *loads])
         for answer in loaded:
             self.raise_refusal(answer)
@@ -217,19 +117,17 @@ class Server:
 
         :raises AdapterError: as :meth:`run`; :exc:`Refused` only when the first call was refused.
         """
-        sent: list[tuple[bytes | str | int, ...]] = []
+        sent: list[Command] = []
 
-        def commands() -> Iterator[tuple[bytes | str | int, ...]]:
+        def commands() -> Iterator[Command]:
             for keys, args in calls:
                 sent.append((len(keys), *keys, *args))
                 yield ("EVALSHA", script.sha, *sent[-1])
 
         answers = await self._exchange(commands())
-        if any(
-            isinstance(answer, driver.NoScriptError) for answer in answers
-        ):  # it restarted, or was flushed
-            lost = [n for n, answer in enumerate(answers) if isinstance(answer, driver.NoScriptError)]
-            again = [("EVAL", script.text, *sent[n]) for n in lost]
+        lost = [n for n, answer in enumerate(answers) if is_unknown_script(answer)]
+        if lost:  # it restarted, or was flushed
+            again: list[Command] = [("EVAL", script.text, *sent[n]) for n in lost]
             for n, answer in zip(lost, await self._exchange(again), strict=True):
                 answers[n] = answer
         for n, answer in enumerate(answers):
@@ -249,7 +147,7 @@ class Server:
         self.raise_refusal(answer)
         return answer
 
-    async def commands(self, commands: Sequence[Sequence[bytes | str | int]]) -> list[Any]:
+    async def commands(self, commands: Sequence[Command]) -> list[Any]:
         """Run several commands in one round trip; an error the server answered stands in its place."""
         return await self._exchange(commands)
 
@@ -258,7 +156,7 @@ class Server:
         if isinstance(answer, driver.ResponseError):
             raise refusal(answer, self.masked) from answer
 
-    async def _exchange(self, commands: Iterable[Sequence[bytes | str | int]]) -> list[Any]:
+    async def _exchange(self, commands: Iterable[Command]) -> list[Any]:
         async with self._slots:
             link = await self._take()
             answers = await link.exchange((pack(*each) for each in commands), self.timeout)

@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import Any, Final
 
 from stem_core.errors import StemError
-from stem_redis.connection import Link, Server, pack
+from stem_redis.connection import Server
+from stem_redis.link import Link, pack
 
 __all__ = ["Doorbell"]
 

@@ -13,7 +13,7 @@ from redis import exceptions as driver
 
 from stem_core.errors import AdapterError, PublishError
 
-__all__ = ["Refused", "Unreached", "as_publish_error", "refusal"]
+__all__ = ["Refused", "Unreached", "as_publish_error", "is_unknown_script", "refusal"]
 
 
 class Refused(AdapterError):
@@ -68,7 +68,7 @@ _CODES: Final[dict[type[Exception], str]] = {
 
 def refusal(error: driver.RedisError, url: str) -> AdapterError:
     """The error for what the server answered. ``url`` is masked already."""
-    text = str(error)
+    text = str(error).removeprefix("ERR ")
     if text.startswith("ACL failure"):  # how a script says NOPERM
         text = f"NOPERM {text}"
     code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), text.partition(" ")[0])
@@ -76,6 +76,11 @@ def refusal(error: driver.RedisError, url: str) -> AdapterError:
     message = f"{url} answered: {_IN_SCRIPT.sub('', text)}{hint}"
     certain = isinstance(error, _BEFORE_TYPES) or code in _BEFORE
     return Refused(message) if certain else AdapterError(message)
+
+
+def is_unknown_script(answer: object) -> bool:
+    """Whether the server does not know the script it was asked to run."""
+    return isinstance(answer, driver.ResponseError) and str(answer).startswith("NOSCRIPT")
 
 
 def as_publish_error(error: AdapterError, *, some_done: bool) -> PublishError:

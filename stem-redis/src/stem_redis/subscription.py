@@ -6,7 +6,8 @@ import asyncio
 from typing import Final
 
 from stem_core.errors import AdapterError
-from stem_redis.connection import Link, Server, pack
+from stem_redis.connection import Server
+from stem_redis.link import Link, pack
 
 __all__ = ["Subscription"]
 
@@ -27,10 +28,10 @@ class Subscription:
 
     async def subscribe(self, *channels: str) -> None:
         """Ask for ``channels``; :meth:`read` answers ("subscribe", channel) when each holds."""
-        await self._link.send(pack("SUBSCRIBE", *channels))
+        self._link.write(pack("SUBSCRIBE", *channels))
 
     async def unsubscribe(self, *channels: str) -> None:
-        await self._link.send(pack("UNSUBSCRIBE", *channels))
+        self._link.write(pack("UNSUBSCRIBE", *channels))
 
     async def read(self) -> tuple[str, str, bytes]:
         """(kind, channel, data): a "message", or the answer to "subscribe" or "unsubscribe".
@@ -49,7 +50,7 @@ class Subscription:
                         f"{self._server.masked} did not answer within {self._server.timeout:g} s"
                     ) from None
                 asked = True
-                await self._link.send(pack("PING"))
+                self._link.write(pack("PING"))
                 continue
             asked = False
             if len(answer) == 3:  # else the answer to PING
