@@ -8,14 +8,18 @@ import re
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import Running
 
 from stem_core import ConfigurationError, Stem, TaskOptions
+from stem_core.operations.collector import Collector, TaskCounts
 from stem_core.operations.health import Address, HealthServer
 from stem_core.operations.metrics import Family
-from stem_core.operations.reports import Report
+from stem_core.operations.reports import Report, Reports
+from stem_core.worker import Worker
+from tests.servers import ValkeyServer
 
 WORDS = ("jobs:stem", "--health-port=0", "--wait=0.5", "--lease=2")
 
@@ -24,7 +28,10 @@ class Reporter:
     def __init__(self) -> None:
         self.now = Report(True, True, "", [Family("up", "gauge", "Is it up?", {"up": 1.0})])
 
-    async def report(self) -> Report:
+        self.asked: list[bool] = []
+
+    async def report(self, *, metrics: bool = True) -> Report:
+        self.asked.append(metrics)
         return self.now
 
 
@@ -79,6 +86,26 @@ async def test_why_it_is_not_healthy_is_said() -> None:
             answer = await exchange(server.address, b"GET " + path + b" HTTP/1.1\r\n\r\n")
             assert answer.startswith(b"HTTP/1.1 503")
             assert answer.endswith(b"it stalls\n")
+
+
+async def test_a_probe_does_not_wait_for_the_metrics() -> None:
+    reporter = Reporter()
+    async with HealthServer(Address("127.0.0.1", 0), reporter) as server:
+        for path in (b"/healthz", b"/readyz", b"/metrics"):
+            await exchange(server.address, b"GET " + path + b" HTTP/1.1\r\n\r\n")
+    assert reporter.asked == [False, False, True]
+
+
+async def test_a_probe_asks_no_broker() -> None:
+    async with Stem("memory://") as stem:
+
+        async def stats(queue: str) -> Any:
+            pytest.fail(f"it counted {queue}")
+
+        stem.broker.stats = stats  # type: ignore[method-assign]
+        async with Worker(stem) as worker:
+            reports = Reports(worker, Collector(worker, TaskCounts(())))
+            assert await reports.report(metrics=False) == Report(True, True, "", [])
 
 
 async def test_a_port_in_use_is_named() -> None:
@@ -155,6 +182,46 @@ def test_a_broker_out_of_reach_fails_health(folder: Path, stem: Stem) -> None:
         assert worker.ask("/metrics").status == 200
         worker.signal(signal.SIGTERM)
         assert worker.ended() == 0
+
+
+VALKEY_APP = """
+import os
+from stem_core import Stem
+stem = Stem({url!r})
+
+@stem.task(name="pid")
+async def pid() -> int:
+    return os.getpid()
+"""
+
+
+@pytest.mark.parametrize(("end", "words"), [("kill", ()), ("pause", ("--processes=2",))])
+def test_a_broker_lost_while_it_works_fails_health_until_it_is_back(
+    folder: Path, end: str, words: tuple[str, ...]
+) -> None:
+    with ValkeyServer() as server:
+        (folder / "far.py").write_text(VALKEY_APP.format(url=server.url))
+        producer = Stem(server.url)
+        with Running(folder, "far:stem", "--health-port=0", "--wait=0.5", "--lease=2", *words) as worker:
+            worker.answers("/readyz", 200)
+            before = producer.enqueue_sync("pid").result_sync(timeout=30)
+
+            server.kill() if end == "kill" else server.pause()
+            assert "stalls" in worker.answers("/readyz", 503).body
+            assert "stalls" in worker.answers("/healthz", 503).body
+            worker.until(lambda: worker.metric("stem_worker_ready") == 0, "stem_worker_ready 0")
+
+            server.start() if end == "kill" else server.resume()
+            worker.answers("/readyz", 200)
+            worker.answers("/healthz", 200)
+            worker.until(lambda: worker.metric("stem_worker_ready") >= 1, "stem_worker_ready")
+            # It is the same process that came back, not another one.
+            after = {producer.enqueue_sync("pid").result_sync(timeout=30) for _ in range(4)}
+            assert words or after == {before}
+            assert worker.metric("stem_supervisor_restarts_total") == 0
+            worker.signal(signal.SIGTERM)
+            assert worker.ended() == 0
+        producer.close_sync()
 
 
 def _free_port() -> int:

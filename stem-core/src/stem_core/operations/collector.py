@@ -165,7 +165,11 @@ class Collector:
         return [
             _gauge("stem_worker_running", "Tasks in a handler right now.", stats["running"]),
             _gauge("stem_worker_held", "Messages claimed and not settled right now.", stats["held"]),
-            _gauge("stem_worker_ready", "Processes that consume.", float(self._worker.started)),
+            _gauge(
+                "stem_worker_ready",
+                "Processes that consume.",
+                float(self._worker.started and self._worker.healthy()),
+            ),
             Family(
                 "stem_worker_events_total",
                 "counter",

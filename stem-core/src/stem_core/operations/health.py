@@ -4,7 +4,7 @@
 path           200 when                                                        else
 =============  ==============================================================  =============
 ``/healthz``   it consumes, and its event loop turns: restart it if it is not  503, with why
-``/readyz``    it has reached its stores and begun to consume                  503, with why
+``/readyz``    it has reached its stores and consumes                          503, with why
 ``/metrics``   always                                                          -
 =============  ==============================================================  =============
 """
@@ -113,7 +113,7 @@ class HealthServer:
             return method, Answer(404, "there are /healthz, /readyz and /metrics\n")
         if method not in {"GET", "HEAD"}:
             return method, Answer(405, "use GET\n")
-        report = await self._reporter.report()
+        report = await self._reporter.report(metrics=path == "/metrics")
         if path == "/metrics":
             return method, Answer(200, render(report.families), CONTENT_TYPE)
         good = report.healthy if path == "/healthz" else report.ready

@@ -14,7 +14,9 @@ __all__ = ["Report", "Reporter", "Reports", "read", "write"]
 
 
 class Report(msgspec.Struct, frozen=True):
-    """Whether a process consumes (``ready``), does what it should (``healthy``), else why not; and its metrics."""
+    """Whether a process has reached its stores and consumes (``ready``), does what it should (``healthy``), else why
+    not; and its metrics.
+    """
 
     ready: bool
     healthy: bool
@@ -25,7 +27,7 @@ class Report(msgspec.Struct, frozen=True):
 class Reporter(Protocol):
     """What a health server asks."""
 
-    async def report(self) -> Report: ...
+    async def report(self, *, metrics: bool = True) -> Report: ...
 
 
 class Reports:
@@ -35,15 +37,19 @@ class Reports:
         self._worker = worker
         self._collector = collector
 
-    async def report(self, *, fresh: float = 1.0) -> Report:
-        """A report; queue counts in it may be ``fresh`` seconds old."""
-        ready, healthy = self._worker.started, self._worker.healthy()
+    async def report(self, *, metrics: bool = True, fresh: float = 1.0) -> Report:
+        """A report; queue counts in it may be ``fresh`` seconds old.
+
+        Without ``metrics`` nothing is awaited: a broker that is slow to count must not make a probe time out.
+        """
+        started, healthy = self._worker.started, self._worker.healthy()
         problem = ""
-        if not ready:
+        if not started:
             problem = "it has not reached its stores yet, or it has stopped"
         elif not healthy:
             problem = "consumption stalls: no receive has completed for long, or the event loop is blocked"
-        return Report(ready, healthy, problem, await self._collector.families(fresh=fresh))
+        families = await self._collector.families(fresh=fresh) if metrics else []
+        return Report(started and healthy, healthy, problem, families)
 
 
 def write(report: Report) -> bytes:

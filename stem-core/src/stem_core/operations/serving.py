@@ -73,12 +73,14 @@ async def _reporting(worker: Worker, reports: Reports, line: int) -> AsyncIterat
 
 async def _report(reports: Reports, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError):  # the supervisor is gone, which the other task sees
+        pause = REPORT_EVERY / 20
         while True:
             report = await reports.report(fresh=_QUEUES_EVERY)
             writer.write(write(report))
             await writer.drain()
-            # Until it is ready somebody waits for the word.
-            await asyncio.sleep(REPORT_EVERY if report.ready else REPORT_EVERY / 20)
+            if report.ready:  # until it first is, somebody waits for the word
+                pause = REPORT_EVERY
+            await asyncio.sleep(pause)
 
 
 async def _stop_when_orphaned(worker: Worker, reader: asyncio.StreamReader) -> Any:

@@ -89,6 +89,11 @@ class Child:
             return f"process {self.number}: {self.report.problem}"
         return ""
 
+    @property
+    def ready(self) -> bool:
+        """Whether it consumes, as far as is known now."""
+        return self.report is not None and self.report.ready and not self.problem
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if there is a process."""
         if self.process is not None and self.process.returncode is None:
@@ -121,8 +126,11 @@ class Supervisor:
         self._failure = 0
         self._departed: list[Family] = []
 
-    async def report(self) -> Report:
-        """All processes as one: healthy when each is, ready when one is; counters include those that ended."""
+    async def report(self, *, metrics: bool = True) -> Report:
+        """All processes as one: healthy when each is, ready when one is; counters include those that ended.
+
+        They are at hand, so ``metrics`` makes no difference.
+        """
         problems = [each.problem for each in self._children if each.problem]
         reports = [each.report for each in self._children if each.report is not None]
         own = [
@@ -138,7 +146,7 @@ class Supervisor:
             ),
         ]
         families = merge([self._departed, *(each.families for each in reports), own])
-        ready = any(each.ready for each in reports) and not self._stopping.is_set()
+        ready = not self._stopping.is_set() and any(each.ready for each in self._children)
         return Report(ready, not problems, "; ".join(problems), families)
 
     async def run(self) -> int:
