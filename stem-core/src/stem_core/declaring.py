@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from stem_core.tasks import Enqueuer, Task
 
 __all__ = ["declared", "default_name"]
 
+#: What a script is called where it was started, and in the processes that its worker starts.
+_SCRIPTS: Final = ("__main__", "__mp_main__")
 _OPTIONS: Final = frozenset(each.name for each in dataclasses.fields(TaskOptions))
 _METADATA: Final = frozenset(each.name for each in dataclasses.fields(TaskMetadata))
 
@@ -45,9 +48,8 @@ def declared(
 def default_name(function: Callable[..., Any]) -> str:
     """``module.function``. A script is called by its file: that is the module workers import it as."""
     module = function.__module__
-    if module == "__main__":
-        main = sys.modules["__main__"]
-        spec = getattr(main, "__spec__", None)
-        file = getattr(main, "__file__", None)
+    if module in _SCRIPTS:
+        scope = getattr(inspect.unwrap(function), "__globals__", None) or vars(sys.modules["__main__"])
+        spec, file = scope.get("__spec__"), scope.get("__file__")
         module = spec.name if spec is not None else Path(file).stem if file else module
     return f"{module}.{getattr(function, '__name__', type(function).__name__)}"

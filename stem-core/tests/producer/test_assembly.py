@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,10 +117,38 @@ def test_a_task_is_named_after_the_module_workers_import() -> None:
     async def work() -> None: ...
 
     assert work.name == f"{__name__}.work"
-    work.function.__module__ = "__main__"
-    from stem_core.declaring import default_name
 
-    assert default_name(work.function) in {"pytest.__main__.work", "pytest.work", "__main__.work"}
+
+SCRIPT = """
+from stem_core import Stem
+
+stem = Stem("memory://")
+
+@stem.task
+def work() -> None: ...
+
+print(work.name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("shop/jobs.py",), "jobs.work"),
+        (("-m", "shop.jobs"), "shop.jobs.work"),
+        # As a worker's child process does with a script.
+        (("-c", "import runpy; runpy.run_path('shop/jobs.py', run_name='__mp_main__')"), "jobs.work"),
+    ],
+)
+def test_a_task_of_a_script_is_named_after_its_file(
+    tmp_path: Path, words: tuple[str, ...], name: str
+) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "jobs.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == name
 
 
 def test_tasks_of_another_stem_are_known_by_name(clean_environment: Any) -> None:
