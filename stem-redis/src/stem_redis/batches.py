@@ -9,11 +9,9 @@ from stem_core.envelope import Ack, DeadLetter, Message, Receipt, Release, Retry
 from stem_core.errors import PayloadTooLarge, UnsupportedCapability
 from stem_core.ports.capabilities import BrokerCapabilities
 from stem_core.ports.committer import Step
-from stem_core.status import TaskState
 from stem_redis.keys import Keys
 from stem_redis.wire import (
     Row,
-    enqueue_row,
     message_row,
     milliseconds,
     outcome_row,
@@ -23,12 +21,12 @@ from stem_redis.wire import (
 )
 
 __all__ = [
+    "MOST_BYTES",
     "MOST_STEPS",
+    "Call",
     "Roots",
     "check_message",
     "commit_calls",
-    "enqueue_calls",
-    "is_new_work",
     "publish_calls",
     "receipt_row",
     "settlement_row",
@@ -132,40 +130,6 @@ def commit_calls(keys: Keys, once_ttl: int, steps: Sequence[Step]) -> Iterator[C
             count += 1
             at += 1
         yield roots.roots, (keys.prefix, once_ttl, pack_rows(rows), b"".join(parts))
-
-
-def is_new_work(step: Step) -> bool:
-    """Whether a step is one message and its first status, as enqueue.lua takes it."""
-    if step.settlement is not None or step.outcomes or len(step.updates) != 1 or len(step.publishes) != 1:
-        return False
-    update = step.updates[0]
-    return (
-        update.state is TaskState.QUEUED
-        and update.id == step.publishes[0].id
-        and not update.generation
-        and not update.attempt
-        and update.reason is None
-        and update.payload is None
-        and update.encoder is None
-        and update.error is None
-        and update.progress is None
-        and update.started_at is None
-        and update.finished_at is None
-    )
-
-
-def enqueue_calls(keys: Keys, steps: Sequence[Step]) -> Iterator[Call]:
-    """The calls of enqueue.lua that do ``steps``, each :func:`is_new_work`, in order."""
-    at = 0
-    while at < len(steps):
-        roots, rows, parts, size, count = Roots(keys), list[Any](), list[bytes](), 0, 0
-        while at < len(steps) and count < MOST_STEPS and size < MOST_BYTES:
-            message = steps[at].publishes[0]
-            rows += enqueue_row(roots.index(message.queue), message, steps[at].updates[0], parts)
-            size += len(message.sealed)
-            count += 1
-            at += 1
-        yield roots.roots, (keys.prefix, pack_rows(rows), b"".join(parts))
 
 
 def _add_step(roots: Roots, rows: Row, parts: list[bytes], step: Step) -> int:

@@ -7,8 +7,9 @@ from typing import Final
 
 from stem_core.ports.capabilities import BrokerCapabilities
 from stem_core.ports.committer import Step
-from stem_redis.batches import MOST_STEPS, check_message, commit_calls, enqueue_calls, is_new_work
+from stem_redis.batches import MOST_STEPS, check_message, commit_calls
 from stem_redis.connection import Server
+from stem_redis.enqueues import are_new_work, enqueue_calls
 from stem_redis.errors import Refused, as_publish_error
 from stem_redis.keys import Keys
 from stem_redis.scripts import SCRIPTS
@@ -49,7 +50,7 @@ class RedisCommitter:
         return [id(step) in kept and next(answer) for step in steps]
 
     async def _commit(self, steps: Sequence[Step]) -> list[bool]:
-        if all(map(is_new_work, steps)):
+        if are_new_work(steps):
             return await self._enqueue(steps)
         return await self._commit_any(steps, some_done=False)
 
@@ -64,8 +65,8 @@ class RedisCommitter:
                 answers = await self._server.run_all(SCRIPTS["enqueue"], calls)
             except Refused as error:
                 raise as_publish_error(error, some_done=bool(done)) from error
-            for answer in answers:
-                done += [flag == 49 for flag in answer]  # ord("1")
+            for count in answers:
+                done += [count > 0] * abs(count)
         known = [n for n, new in enumerate(done) if not new]
         if known:
             again = await self._commit_any([steps[n] for n in known], some_done=len(known) < len(steps))

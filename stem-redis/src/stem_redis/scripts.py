@@ -11,7 +11,8 @@ from typing import Final
 __all__ = ["SCRIPTS", "Script"]
 
 # Each call compiles nothing, but makes every function and table of its preludes: a script takes only what it uses.
-_PUBLISH: Final = ("common", "queue")
+_READY: Final = ("common", "ready")
+_PUBLISH: Final = (*_READY, "queue")
 _QUEUE: Final = (*_PUBLISH, "deliveries")
 _LEASES: Final = (*_QUEUE, "leases")
 _STATUS: Final = ("index", "status")
@@ -24,7 +25,7 @@ _PRELUDES: Final[dict[str, tuple[str, ...]]] = {
     "purge": _QUEUE,
     "dead_replay": _QUEUE,
     "dead_purge": _QUEUE,
-    "ring": _PUBLISH,
+    "ring": _READY,
     "record": ("common", *_STATUS),
     "fetch": (),
     "list": (),
@@ -32,7 +33,7 @@ _PRELUDES: Final[dict[str, tuple[str, ...]]] = {
     "group_add": ("common", "group"),
     "group_close": (),
     "group_get": (),
-    "enqueue": (*_PUBLISH, "index"),
+    "enqueue": (*_READY, "index"),
     "commit": (*_LEASES, *_STATUS, "group"),
     "state_read": (),
     "state_write": (),

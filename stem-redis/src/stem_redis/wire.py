@@ -22,9 +22,10 @@ __all__ = [
     "INFO",
     "OutcomeInfo",
     "Row",
-    "enqueue_row",
+    "index_hour",
     "instant_of",
     "message_row",
+    "microseconds",
     "milliseconds",
     "outcome_row",
     "pack_rows",
@@ -44,8 +45,6 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR: Final = 3_600_000_000
 #: The index bucket of a status that does not say when it was enqueued.
 _UNKNOWN_HOUR: Final = "00000000"
-#: The start of a field o (see status.lua): generation and attempt 0, rank 0, no field of a later state.
-_FIRST: Final = "0" * 22
 
 
 class OutcomeInfo(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
@@ -68,8 +67,14 @@ def instant_of(milliseconds: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=milliseconds)
 
 
-def _micros(value: datetime) -> str:
-    return str(round(value.timestamp() * 1_000_000))
+def microseconds(value: datetime) -> int:
+    """An instant as microseconds since the epoch."""
+    return round(value.timestamp() * 1_000_000)
+
+
+def index_hour(microseconds: int) -> str:
+    """The index bucket of a status that was enqueued then (see status.lua)."""
+    return f"{microseconds // _HOUR:08d}"
 
 
 def _from_micros(value: bytes) -> datetime:
@@ -124,13 +129,13 @@ def status_row(update: StatusUpdate, parts: list[bytes]) -> Row:
     if update.queue is not None:
         row += ("q", update.queue)
     if update.enqueued_at is not None:
-        micros = round(update.enqueued_at.timestamp() * 1_000_000)
+        micros = microseconds(update.enqueued_at)
         row += ("t", str(micros))
-        row[3] = f"{micros // _HOUR:08d}"
+        row[3] = index_hour(micros)
     if update.started_at is not None:
-        row += ("b", _micros(update.started_at))
+        row += ("b", str(microseconds(update.started_at)))
     if update.finished_at is not None:
-        row += ("f", _micros(update.finished_at))
+        row += ("f", str(microseconds(update.finished_at)))
         owned = True
     if update.encoder is not None:
         row += ("c", update.encoder)
@@ -160,35 +165,6 @@ def _order(generation: int, attempt: int, rank: int, state: TaskState, reason: s
     """The order, and the state and reason, as field o holds them."""
     text = state.value if reason is None else f"{state.value}|{reason}"
     return f"{generation:010d}{attempt:010d}{rank}", text
-
-
-def enqueue_row(root: int, message: Message, update: StatusUpdate, parts: list[bytes]) -> Row:
-    """The row of a message and its ``queued`` status (see enqueue.lua), which has no field of a later state."""
-    row = message_row(root, message, parts)
-    ttl = -1 if update.ttl is None else max(1, milliseconds(update.ttl))
-    if update.name is not None and update.queue is not None and update.enqueued_at is not None:
-        micros = round(update.enqueued_at.timestamp() * 1_000_000)
-        bucket = f"{micros // _HOUR:08d}"
-        row += (_FIRST, "queued", bucket, ttl, 6, "n", update.name, "q", update.queue, "t", str(micros))
-    else:
-        bucket, text = _UNKNOWN_HOUR, list[Any]()
-        if update.name is not None:
-            text += ("n", update.name)
-        if update.queue is not None:
-            text += ("q", update.queue)
-        if update.enqueued_at is not None:
-            micros = round(update.enqueued_at.timestamp() * 1_000_000)
-            bucket = f"{micros // _HOUR:08d}"
-            text += ("t", str(micros))
-        row += (_FIRST, "queued", bucket, ttl, len(text), *text)
-    if update.meta:
-        binary: list[Any] = []
-        for key, value in update.meta.items():
-            _binary(f"m:{key}", pack_rows(value), binary, parts)
-        row += (len(binary), *binary)
-    else:
-        row.append(0)
-    return row
 
 
 def _binary(name: str, value: bytes, binary: list[Any], parts: list[bytes]) -> None:

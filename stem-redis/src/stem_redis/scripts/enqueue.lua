@@ -1,57 +1,61 @@
--- Publishes messages with the `queued` status of each, which must all be new: when one is known, writes nothing, and
--- commit.lua must do it. The same effect as there, for half the time.
--- KEYS: roots. ARGV: prefix, msgpack of rows, their binary parts in one string. Answers '1' of each, or
--- '0' of each.
--- A row: a message's (see publish in queue.lua), the rest of field o before and after the place in the index (see
--- status.lua), index bucket, ttl ms (-1: for ever), a count and so many names and texts, a count and so many names and sizes.
-local prefix, rows, cut = ARGV[1], cmsgpack.unpack(ARGV[2]), cutter(ARGV[3])
-local now, call, format = now_ms(), redis.call, string.format
+-- Publishes messages that are ready, with the `queued` status of each, which must all be new: when one is known, writes
+-- nothing, and commit.lua must do it. The same effect as there for less than half the time: messages that are alike come in
+-- runs, and nothing is packed. Answers how many messages there are, as a negative number when nothing was written.
+-- KEYS: roots. ARGV: prefix, then runs. A run: root's index, level, 1 if once, index bucket, ttl ms (-1: for ever),
+-- a count and so many names and values of each status, the number of messages, and of each its id, the time of its
+-- enqueue, sealed bytes.
+local prefix, total, call, format = ARGV[1], #ARGV, redis.call, string.format
+local FIRST = '0000000000000000000000' -- of field o (see status.lua): generation, attempt and rank 0, no field of a state
 
-local by_bucket, seen, at, total, new, steps = {}, {}, 0, #rows, true, 0
+local keys, at = {}, 2
 while at < total do
-  local id, bucket = rows[at + 3], rows[at + 10]
-  new = new and not seen[id] and call('EXISTS', prefix .. 't:' .. id) == 0
-  seen[id] = true
-  local ids = by_bucket[bucket]
-  if not ids then
-    ids = {}
-    by_bucket[bucket] = ids
+  local first = at + 7 + ARGV[at + 5]
+  at = first + 3 * ARGV[first - 1]
+  for n = first, at - 1, 3 do
+    keys[#keys + 1] = prefix .. 't:' .. ARGV[n]
   end
-  ids[#ids + 1] = id
-  index_lives(bucket, rows[at + 11] < 0 and -1 or rows[at + 11] + LIFE_SLACK)
-  at = at + 12 + rows[at + 12]
-  at = at + 1 + rows[at + 1]
-  steps = steps + 1
 end
-if not new then
-  return string.rep('0', steps)
+if call('EXISTS', unpack(keys)) > 0 then
+  return -#keys
 end
 
-local next_place = {}
-for bucket, ids in pairs(by_bucket) do
-  local key = index_key(prefix, bucket)
-  local had = call('PTTL', key)
-  next_place[bucket] = call('RPUSH', key, unpack(ids)) - #ids
-  renew_index(prefix, bucket, had, index_life[bucket])
-end
-
-at = 0
+local now, nth, at = now_ms(), 0, 2
 while at < total do
-  local message, bucket, sealed = at, rows[at + 10], cut(rows[at + 4])
-  local key, texts = prefix .. 't:' .. rows[at + 3], at + 12
-  local place, expires, set = next_place[bucket], expiry(nil, rows[at + 11], now)
-  next_place[bucket] = place + 1
-  local order = rows[at + 8] .. bucket .. format('%010d', place) .. expires .. rows[at + 9]
-  local binary = texts + rows[texts] + 1
-  call('HSET', key, 'o', order, unpack(rows, texts + 1, binary - 1))
-  for n = binary + 1, binary + rows[binary], 2 do
-    call('HSET', key, rows[n], cut(rows[n + 1]))
+  local root, level, once = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2] == '1'
+  local bucket, ttl, fields = ARGV[at + 3], tonumber(ARGV[at + 4]), at + 6
+  local first = fields + 1 + ARGV[at + 5]
+  at = first + 3 * ARGV[first - 1]
+
+  local ids = {}
+  for n = first, at - 1, 3 do
+    ids[#ids + 1] = ARGV[n]
   end
-  if set then
-    call('PEXPIRE', key, set)
+  local index = index_key(prefix, bucket)
+  local had = call('PTTL', index)
+  local place = call('RPUSH', index, unpack(ids)) - #ids
+  renew_index(prefix, bucket, had, ttl < 0 and -1 or ttl + LIFE_SLACK)
+
+  local expires, set = expiry(nil, ttl, now)
+  local head, tail, stream, added = FIRST .. bucket, expires .. 'queued', wake(root, level), 0
+  for n = first, at - 1, 3 do
+    nth = nth + 1
+    local id, key, order = ARGV[n], keys[nth], format('%s%010d%s', head, place, tail)
+    call('HSET', key, 'o', order, 't', ARGV[n + 1], unpack(ARGV, fields, first - 2))
+    place = place + 1
+    if set then
+      call('PEXPIRE', key, set)
+    end
+    if not once then
+      call('XADD', stream, '*', 'i', id, 'e', ARGV[n + 2])
+      added = added + 1
+    elseif call('SET', root .. ':once:' .. id, '1', 'NX') then
+      call('XADD', stream, '*', 'i', id, 'e', ARGV[n + 2], 'c', '0 0 0 1')
+      added = added + 1
+    end
   end
-  publish(KEYS[rows[message + 1]], rows, message, sealed, now)
-  at = binary + rows[binary]
+  if added > 0 then
+    ring(root)
+    call('HINCRBY', root .. ':counts', 'published', added)
+  end
 end
-write_counts()
-return string.rep('1', steps)
+return nth

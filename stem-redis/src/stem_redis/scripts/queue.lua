@@ -1,10 +1,8 @@
 -- Messages of a queue: published, now or for later.
 
-local GROUP = 'stem'
 local HORIZON = 5000 -- ms. Idle workers look at least so often, so later events need no bell.
-local BELL_LIFE = 60000 -- ms
 
-local awake, rung, tally = {}, {}, {}
+local tally = {}
 
 local function count(root, what, n)
   local key = root .. ':counts'
@@ -24,32 +22,8 @@ local function write_counts()
   end
 end
 
-local function ring(root)
-  if rung[root] then
-    return
-  end
-  rung[root] = true
-  local bell = root .. ':bell'
-  if redis.call('EXISTS', bell) == 0 then
-    redis.call('RPUSH', bell, '1')
-    redis.call('PEXPIRE', bell, BELL_LIFE)
-  end
-end
-
-local function make_group(stream)
-  redis.pcall('XGROUP', 'CREATE', stream, GROUP, '0', 'MKSTREAM') -- BUSYGROUP: it is there
-end
-
 local function add(root, level, id, sealed, counts)
-  local stream = root .. ':s' .. level
-  if not awake[stream] then
-    if redis.call('SADD', root .. ':levels', level) == 1 then
-      make_group(stream)
-      redis.call('PERSIST', stream)
-      redis.call('PERSIST', root .. ':counts')
-    end
-    awake[stream] = true
-  end
+  local stream = wake(root, level)
   if counts then
     redis.call('XADD', stream, '*', 'i', id, 'e', sealed, 'c', counts)
   else

@@ -1,0 +1,100 @@
+"""New work, which most steps are, in the form that costs the server least: see ``scripts/enqueue.lua``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from stem_core.envelope import Message
+from stem_core.ports.committer import Step
+from stem_core.status import StatusUpdate, TaskState
+from stem_redis.batches import MOST_BYTES, MOST_STEPS, Call, Roots
+from stem_redis.keys import Keys
+from stem_redis.wire import index_hour, microseconds, milliseconds, pack_rows
+
+__all__ = ["are_new_work", "enqueue_calls"]
+
+#: Most values of meta: a script can hand on only so many arguments at once.
+_MOST_META: Final = 100
+
+
+def are_new_work(steps: Sequence[Step]) -> bool:
+    """Whether each step is a message that is ready and its first status, and no id comes twice."""
+    return all(map(_is_new_work, steps)) and len({step.publishes[0].id for step in steps}) == len(steps)
+
+
+def _is_new_work(step: Step) -> bool:
+    if step.settlement is not None or step.outcomes or len(step.updates) != 1 or len(step.publishes) != 1:
+        return False
+    update, message = step.updates[0], step.publishes[0]
+    return (
+        update.state is TaskState.QUEUED
+        and update.id == message.id
+        and message.not_before is None
+        and not (message.delay or update.generation or update.attempt)
+        and update.name is not None
+        and update.queue is not None
+        and update.enqueued_at is not None
+        and update.reason is None
+        and update.payload is None
+        and update.encoder is None
+        and update.error is None
+        and update.progress is None
+        and update.started_at is None
+        and update.finished_at is None
+        and len(update.meta) <= _MOST_META
+    )
+
+
+def enqueue_calls(keys: Keys, steps: Sequence[Step]) -> Iterator[Call]:
+    """The calls of enqueue.lua that do ``steps``, which :func:`are_new_work`, in order.
+
+    Messages that follow each other and differ in nothing but id, time and bytes share what they have in common.
+    """
+    at = 0
+    while at < len(steps):
+        roots, size, shared, count_at = Roots(keys), 0, None, 0
+        arguments: list[Any] = [keys.prefix]
+        when, micros, hour = None, "", ""
+        for step in steps[at : at + MOST_STEPS]:
+            update, message = step.updates[0], step.publishes[0]
+            if update.enqueued_at is not when and update.enqueued_at is not None:
+                when = update.enqueued_at
+                since = microseconds(when)
+                micros, hour = str(since), index_hour(since)
+            here = _shared(message, update, hour)
+            if here != shared:
+                shared = here
+                arguments += _head(roots.index(message.queue), message, update, hour)
+                count_at = len(arguments) - 1
+            sealed = message.sealed
+            arguments += (message.id, micros, sealed)
+            arguments[count_at] += 1
+            at += 1
+            size += len(sealed)
+            if size >= MOST_BYTES:
+                break
+        yield roots.roots, arguments
+
+
+def _shared(message: Message, update: StatusUpdate, hour: str) -> tuple[object, ...]:
+    """What messages of one run have in common."""
+    return (
+        hour,
+        message.queue,
+        message.priority,
+        message.once,
+        update.name,
+        update.queue,
+        update.ttl,
+        update.meta,
+    )
+
+
+def _head(root: int, message: Message, update: StatusUpdate, hour: str) -> list[Any]:
+    """The start of a run; its last item is the number of its messages, none yet."""
+    ttl = -1 if update.ttl is None else max(1, milliseconds(update.ttl))
+    fields: list[Any] = ["n", update.name, "q", update.queue]
+    for key, value in update.meta.items():
+        fields += (f"m:{key}", pack_rows(value))
+    return [root, message.priority, int(message.once), hour, ttl, len(fields), *fields, 0]
