@@ -7,7 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from stem_core import PayloadTooLarge, Stem, TaskContext, TaskEnqueueOptions, TaskOptions
+from stem_core import (
+    PayloadTooLarge,
+    Stem,
+    TaskContext,
+    TaskEnqueueOptions,
+    TaskOptions,
+    UnsupportedCapability,
+)
 from stem_core.testing import FakeStem
 
 
@@ -121,3 +128,16 @@ async def test_alone_it_is_a_stem_to_hand_to_the_code_under_test() -> None:
     async with fake:
         await fake.enqueue("tasks.email", args={"to": "ops@example.com"})
     fake.assert_enqueued("tasks.email", to="ops@example.com")
+
+
+async def test_handed_to_the_code_under_test_it_routes_and_refuses_as_its_stem() -> None:
+    stem = Stem(
+        "redis://localhost:1/0", routing={"routes": [{"task": "mail.*", "queue": "mail"}]}, strict=True
+    )
+    stem.task(name="mail.send", priority=5)(lambda to: None)
+    fake = FakeStem(stem)
+    await fake.enqueue("mail.send", {"to": "ada@example.com"})
+    call = fake.assert_enqueued("mail.send", to="ada@example.com")
+    assert (call.queue, call.priority) == ("mail", 5)
+    with pytest.raises(UnsupportedCapability):
+        await fake.enqueue("mail.send", ["x"], enqueue_options=TaskEnqueueOptions(routing_key="mail.out"))

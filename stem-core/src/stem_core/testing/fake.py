@@ -17,6 +17,7 @@ from stem_core.errors import StemError
 from stem_core.ports.encoder import EncodeContext
 from stem_core.ports.specs import AdapterOptions
 from stem_core.producer import Stem
+from stem_core.sealing import MAX_SEALED
 from stem_core.tasks import Task
 from stem_core.testing.recording import RecordingBroker
 
@@ -72,12 +73,13 @@ class FakeStem(Stem):
             encoders=() if stem is None else stem.encoders,
             signer=False if stem is None else stem.wiring.signer or False,
             plugins=None if stem is None else stem.wiring.catalogue,
-            max_payload=self._default_limit if stem is None else stem.wiring.max_payload,
+            max_payload=MAX_SEALED if stem is None else stem.wiring.max_payload,
+            routing=None if stem is None else stem.routing,
+            strict=stem is not None and stem.strict,
+            tasks=() if stem is None else stem.tasks.values(),
         )
         self._stem = stem
         self._inside: list[ExitStack] = []
-
-    _default_limit = 262_144
 
     @property
     def calls(self) -> list[FakeCall]:
