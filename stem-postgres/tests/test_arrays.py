@@ -76,3 +76,32 @@ def test_columns_that_say_one_thing(connection: psycopg.Connection, column: list
 def test_instants_of_other_zones(connection: psycopg.Connection) -> None:
     there = datetime(2030, 1, 1, 12, tzinfo=timezone(timedelta(hours=5)))
     assert echoed(connection, arrays.Instants([there])) == [there]
+
+
+KINDS: arrays.Kinds = {
+    "text": arrays.Texts,
+    "blob": arrays.Blobs,
+    "bigint": arrays.Bigints,
+    "smallint": arrays.Smallints,
+    "float": arrays.Floats,
+    "bool": arrays.Bools,
+    "instant": arrays.Instants,
+}
+ROWS = st.tuples(
+    st.none() | TEXTS,
+    st.none() | st.binary(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(-(2**15), 2**15 - 1),
+    st.none() | st.floats(allow_nan=False),
+    st.booleans(),
+    st.none() | INSTANTS,
+)
+
+
+@given(row=ROWS)
+def test_one_row_is_the_same_either_way(connection: psycopg.Connection, row: tuple[Any, ...]) -> None:
+    values = {name: [value] for name, value in zip(KINDS, row, strict=True)}
+    for one in (False, True):
+        statement = f"select * from {arrays.relation('x_', KINDS, 'x', one=one)}"
+        parameters = arrays.columns("x_", KINDS, values, one=one)
+        assert connection.cursor(binary=True).execute(statement.encode(), parameters).fetchall() == [row]

@@ -1,13 +1,15 @@
-"""Columns of a batch as binary PostgreSQL arrays, packed in one pass.
+"""Rows as parameters: the columns of a batch as binary PostgreSQL arrays, packed in one pass, or one row as plain values.
 
 psycopg's own list dumper walks every item through Python classes; a batch of two hundred rows with
 twenty columns is four thousand items, so the time spent there would be most of a commit. A column is a
-list of one of the types below; :func:`teach` lets a cursor send it.
+list of one of the types below; :func:`teach` lets a cursor send it. For one row thirty arrays would cost more than
+all the rest of an enqueue, so :func:`relation` and :func:`columns` also speak of one.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
@@ -16,7 +18,19 @@ from psycopg.abc import AdaptContext
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-__all__ = ["Bigints", "Blobs", "Bools", "Floats", "Instants", "Smallints", "Texts", "teach"]
+__all__ = [
+    "Bigints",
+    "Blobs",
+    "Bools",
+    "Floats",
+    "Instants",
+    "Kinds",
+    "Smallints",
+    "Texts",
+    "columns",
+    "relation",
+    "teach",
+]
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL counts microseconds from here
 _MICROSECOND = timedelta(microseconds=1)
@@ -26,29 +40,67 @@ _NULL = b"\xff\xff\xff\xff"
 class Texts(list["str | None"]):
     """``text[]``."""
 
+    of = "text"
+
 
 class Blobs(list["bytes | None"]):
     """``bytea[]``."""
+
+    of = "bytea"
 
 
 class Bigints(list[int]):
     """``bigint[]``."""
 
+    of = "bigint"
+
 
 class Smallints(list[int]):
     """``smallint[]``."""
+
+    of = "smallint"
 
 
 class Floats(list["float | None"]):
     """``float8[]``."""
 
+    of = "float8"
+
 
 class Bools(list[bool]):
     """``boolean[]``."""
 
+    of = "boolean"
+
 
 class Instants(list["datetime | None"]):
     """``timestamptz[]`` of aware datetimes."""
+
+    of = "timestamptz"
+
+
+#: The columns of a relation, in order, by name.
+Kinds = Mapping[
+    str,
+    type[Texts] | type[Blobs] | type[Bigints] | type[Smallints] | type[Floats] | type[Bools] | type[Instants],
+]
+
+
+def relation(prefix: str, kinds: Kinds, alias: str, *, one: bool) -> str:
+    """What to write after ``from``: the parameters of :func:`columns` as a relation called ``alias``."""
+    if one:
+        values = ", ".join(f"%({prefix}{name})s::{kind.of}" for name, kind in kinds.items())
+        source = f"(values ({values}))"
+    else:
+        source = f"unnest({', '.join(f'%({prefix}{name})s' for name in kinds)})"
+    return f"{source} as {alias} ({', '.join(kinds)})"
+
+
+def columns(prefix: str, kinds: Kinds, values: Mapping[str, Sequence[Any]], *, one: bool) -> dict[str, Any]:
+    """The parameters of :func:`relation`: arrays, or with ``one`` the plain values of the only row."""
+    if one:
+        return {prefix + name: column[0] for name, column in values.items()}
+    return {prefix + name: kinds[name](column) for name, column in values.items()}
 
 
 def _array(oid: int, parts: list[bytes], nulls: bool) -> bytes:

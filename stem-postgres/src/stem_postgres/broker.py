@@ -136,9 +136,11 @@ class PostgresBroker:
         messages.check(given, self.capabilities)
         firsts = {(each.queue, each.id): position for position, each in reversed(list(enumerate(given)))}
         positions = sorted(firsts.values())
-        columns = messages.publish_columns([given[position] for position in positions])
+        one = len(positions) == 1
+        columns = messages.publish_columns([given[position] for position in positions], one=one)
+        statement = messages.PUBLISH_ONE if one else messages.PUBLISH
         try:
-            rows = await self.database.run(messages.PUBLISH, {"namespace": self.scope.namespace} | columns)
+            rows = await self.database.run(statement, {"namespace": self.scope.namespace} | columns)
         except AdapterError as error:
             cause = error.__cause__
             lost = isinstance(cause, psycopg.Error) and is_lost(cause) and not _never_sent(cause)
@@ -216,10 +218,10 @@ class PostgresBroker:
             return []
         firsts = {each.receipt: position for position, each in reversed(list(enumerate(settlements)))}
         positions = sorted(firsts.values())
+        one = len(positions) == 1
         chosen = [settlements[position] for position in positions]
-        rows = await self.database.run(
-            messages.SETTLE, messages.settle_columns(chosen, None, self.scope.once_ttl)
-        )
+        columns = messages.settle_columns(chosen, self.scope.once_ttl, one=one)
+        rows = await self.database.run(messages.SETTLE_ONE if one else messages.SETTLE, columns)
         held = {(seq, token) for seq, token, _ in rows}
         answers = [False] * len(settlements)
         for position in positions:

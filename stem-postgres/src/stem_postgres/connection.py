@@ -161,18 +161,17 @@ class Database:
                 async with self._connection() as connection:
                     cursor = _cursor(connection)
                     await cursor.execute(statement.text, values)
-                    return await cursor.fetchall() if cursor.description else []
+                    return await cursor.fetchall() if _has_rows(cursor) else []
             except psycopg.Error as error:
                 await self._after(error, attempt)
         raise AssertionError("unreachable")
 
     async def alone(self, flow: Callable[[], Flow[T]]) -> T:
-        """A flow of one statement, which is its own transaction."""
+        """A flow of at most one statement, which is its own transaction."""
         made = flow()
-        query = next(made)
-        rows = await self.run(query.template, query.parameters)
         try:
-            made.send(rows)
+            query = next(made)
+            made.send(await self.run(query.template, query.parameters))
         except StopIteration as end:
             result: T = end.value
             return result
@@ -293,7 +292,7 @@ async def drive(
             return result
         statement = render(query.template)
         await cursor.execute(statement.text, statement.values(query.parameters))
-        rows = await cursor.fetchall() if cursor.description else []
+        rows = await cursor.fetchall() if _has_rows(cursor) else []
 
 
 def drive_sync(flow: Flow[T], connection: psycopg.Connection[Any], render: Callable[[str], Statement]) -> T:
@@ -310,13 +309,18 @@ def drive_sync(flow: Flow[T], connection: psycopg.Connection[Any], render: Calla
             return result
         statement = render(query.template)
         cursor.execute(statement.text, statement.values(query.parameters))
-        rows = cursor.fetchall() if cursor.description else []
+        rows = cursor.fetchall() if _has_rows(cursor) else []
 
 
 def _cursor(connection: psycopg.AsyncConnection[Any]) -> psycopg.AsyncRawCursor[TupleRow]:
     cursor = psycopg.AsyncRawCursor(connection, row_factory=tuple_row)
     cursor.format = Format.BINARY
     return cursor
+
+
+def _has_rows(cursor: psycopg.AsyncRawCursor[TupleRow] | psycopg.RawCursor[TupleRow]) -> bool:
+    # As ``cursor.description`` says, which makes an object per column to say it.
+    return cursor.pgresult is not None and cursor.pgresult.nfields > 0
 
 
 def is_lost(error: BaseException) -> bool:

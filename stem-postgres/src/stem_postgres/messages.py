@@ -18,19 +18,32 @@ from psycopg.rows import TupleRow
 from stem_core.envelope import Ack, DeadLetter, Delivery, Message, Receipt, Release, Retry, Settlement
 from stem_core.errors import PayloadTooLarge, UnsupportedCapability
 from stem_core.ports.capabilities import BrokerCapabilities
-from stem_postgres.arrays import Bigints, Blobs, Bools, Floats, Instants, Smallints, Texts
+from stem_postgres.arrays import (
+    Bigints,
+    Blobs,
+    Bools,
+    Floats,
+    Instants,
+    Kinds,
+    Smallints,
+    Texts,
+    columns,
+    relation,
+)
 
 __all__ = [
     "CLAIM",
     "EXTEND",
-    "HELD",
     "LEVELS",
     "PRUNE",
     "PUBLISH",
+    "PUBLISH_ONE",
     "SETTLE",
+    "SETTLE_ONE",
     "check",
     "claim_columns",
     "delivery_of",
+    "held",
     "insert_messages",
     "parse_receipt",
     "publish_columns",
@@ -67,8 +80,20 @@ def check(messages: Iterable[Message], capabilities: BrokerCapabilities) -> None
             )
 
 
-def insert_messages(where: str = "") -> str:
-    """Insert what ``published`` columns say; an id whose memory ended is taken over.
+_PUBLISHED: Final[Kinds] = {
+    "queue": Texts,
+    "id": Texts,
+    "priority": Smallints,
+    "not_before": Instants,
+    "delay": Floats,
+    "once": Bools,
+    "sealed": Blobs,
+    "step": Bigints,
+}
+
+
+def insert_messages(where: str = "", *, one: bool) -> str:
+    """Insert what :func:`publish_columns` say; an id whose memory ended is taken over.
 
     ``seq`` is drawn in publish order, rows are locked in the order of ids, like every other batch's.
     """
@@ -76,8 +101,7 @@ def insert_messages(where: str = "") -> str:
     select p.seq, %(namespace)s, p.queue, p.id, p.priority, p.not_before,
            greatest(p.not_before, statement_timestamp() + make_interval(secs => p.delay)), p.once, p.sealed
     from (select nextval('{{s}}.message_seq_seq') as seq, p.*
-          from unnest(%(m_queue)s, %(m_id)s, %(m_priority)s, %(m_not_before)s, %(m_delay)s, %(m_once)s,
-                      %(m_sealed)s, %(m_step)s) as p (queue, id, priority, not_before, delay, once, sealed, step)
+          from {relation("m_", _PUBLISHED, "p", one=one)}
           {where}) p
     order by p.id, p.queue
     on conflict (namespace, id, queue) do update
@@ -88,21 +112,25 @@ def insert_messages(where: str = "") -> str:
     returning m.queue, m.id"""
 
 
-PUBLISH: Final = insert_messages()
+PUBLISH: Final = insert_messages(one=False)
+PUBLISH_ONE: Final = insert_messages(one=True)
 
 
-def publish_columns(messages: Sequence[Message], steps: Iterable[int] | None = None) -> dict[str, Any]:
+def publish_columns(
+    messages: Sequence[Message], steps: Sequence[int] | None = None, *, one: bool
+) -> dict[str, Any]:
     """The columns of :func:`insert_messages`. No (queue, id) may come twice."""
-    return {
-        "m_queue": Texts([each.queue for each in messages]),
-        "m_id": Texts([each.id for each in messages]),
-        "m_priority": Smallints([each.priority for each in messages]),
-        "m_not_before": Instants([each.not_before for each in messages]),
-        "m_delay": Floats([each.delay for each in messages]),
-        "m_once": Bools([each.once for each in messages]),
-        "m_sealed": Blobs([each.sealed for each in messages]),
-        "m_step": Bigints(range(len(messages)) if steps is None else steps),
+    values: dict[str, Sequence[Any]] = {
+        "queue": [each.queue for each in messages],
+        "id": [each.id for each in messages],
+        "priority": [each.priority for each in messages],
+        "not_before": [each.not_before for each in messages],
+        "delay": [each.delay for each in messages],
+        "once": [each.once for each in messages],
+        "sealed": [each.sealed for each in messages],
+        "step": range(len(messages)) if steps is None else steps,
     }
+    return columns("m_", _PUBLISHED, values, one=one)
 
 
 # One range scan per queue and level, highest level first, and no more of them than the limit needs: the outer
@@ -191,15 +219,28 @@ def receipt_columns(pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
     return {"r_seq": Bigints([seq for seq, _ in pairs]), "r_token": Bigints([token for _, token in pairs])}
 
 
-#: The receipts that still hold, their rows locked in the order of seq.
-HELD: Final = """given as materialized (
-    select * from unnest(%(r_seq)s, %(r_token)s, %(r_action)s, %(r_delay)s, %(r_reason)s, %(r_detail)s, %(r_step)s)
-         as g (seq, token, action, delay, reason, detail, step)
+_SETTLED: Final[Kinds] = {
+    "seq": Bigints,
+    "token": Bigints,
+    "action": Smallints,
+    "delay": Floats,
+    "reason": Texts,
+    "detail": Blobs,
+    "step": Bigints,
+}
+
+
+def held(*, one: bool) -> str:
+    """``given``, the receipts of :func:`settle_columns`, and ``held``, those that still hold: their rows locked in
+    the order of seq.
+    """
+    return f"""given as materialized (
+    select * from {relation("r_", _SETTLED, "g", one=one)}
 ), held as materialized (
     select g.*, l.once, l.queue
     from given g
     cross join lateral (
-        select m.once, m.queue from {s}.message m
+        select m.once, m.queue from {{s}}.message m
         where m.seq = g.seq and m.token = g.token and m.state = 0 and m.lease_until is not null
         for update
     ) l
@@ -233,14 +274,16 @@ def settled(where: str = "") -> str:
 
 
 # With the queue where something soon becomes ready again.
-SETTLE: Final = f"""with {HELD}, {settled()}
+_SETTLED_QUEUES: Final = f"""{settled()}
 select seq, token, case when action in ({_RETRY}, {_RELEASE}) and delay < 2 then queue end from held"""
+SETTLE: Final = f"with {held(one=False)}, {_SETTLED_QUEUES}"
+SETTLE_ONE: Final = f"with {held(one=True)}, {_SETTLED_QUEUES}"
 
 
 def settle_columns(
-    settlements: Sequence[Settlement], steps: Iterable[int] | None, once_ttl: float
+    settlements: Sequence[Settlement], once_ttl: float, steps: Sequence[int] | None = None, *, one: bool
 ) -> dict[str, Any]:
-    """The columns of :data:`HELD` and :func:`settled`, in the order of seq, so that two batches lock alike.
+    """The columns of :func:`held` and :func:`settled`, in the order of seq, so that two batches lock alike.
 
     ``steps`` are numbers to find the settlements by. No receipt may come twice.
     """
@@ -249,21 +292,11 @@ def settle_columns(
         (*parse_receipt(each.receipt), *_coded(each), step)
         for each, step in zip(settlements, numbers, strict=True)
     )
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 7
-    return {
-        "r_seq": Bigints(columns[0]),
-        "r_token": Bigints(columns[1]),
-        "r_action": Smallints(columns[2]),
-        "r_delay": Floats(columns[3]),
-        "r_reason": Texts(
-            [each if action == _DEAD else None for each, action in zip(columns[4], columns[2], strict=True)]
-        ),
-        "r_detail": Blobs(
-            [each if action == _DEAD else None for each, action in zip(columns[5], columns[2], strict=True)]
-        ),
-        "r_step": Bigints(columns[6]),
-        "once_ttl": once_ttl,
-    }
+    values = dict(zip(_SETTLED, zip(*rows, strict=True), strict=True))
+    for name in ("reason", "detail"):
+        pairs = zip(values[name], values["action"], strict=True)
+        values[name] = tuple(each if action == _DEAD else None for each, action in pairs)
+    return {"once_ttl": once_ttl, **columns("r_", _SETTLED, values, one=one)}
 
 
 def _coded(settlement: Settlement) -> tuple[int, float, str, bytes]:

@@ -8,7 +8,7 @@ that is there, ``excluded`` the update. A row past its expires_at counts as abse
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,18 +16,30 @@ import msgspec
 from psycopg.rows import TupleRow
 
 from stem_core.status import RANK_TERMINAL, Progress, StatusUpdate, TaskError, TaskState, TaskStatus
-from stem_postgres.arrays import Bigints, Blobs, Floats, Instants, Smallints, Texts
+from stem_postgres.arrays import (
+    Bigints,
+    Blobs,
+    Floats,
+    Instants,
+    Kinds,
+    Smallints,
+    Texts,
+    columns,
+    relation,
+)
 
 __all__ = [
     "FETCH",
     "LOCK",
     "PRUNE",
     "RECORD",
+    "RECORD_ONE",
     "SELECTED",
     "error_text",
     "read_error",
     "status_columns",
     "status_of",
+    "updates_of",
     "upsert",
     "waves",
 ]
@@ -69,27 +81,36 @@ _ASSIGNMENTS = ",\n        ".join(
 )
 
 
-_COLUMNS: Final = (
-    *(
-        "id",
-        "state",
-        "rank",
-        "generation",
-        "attempt",
-        "name",
-        "queue",
-        "payload",
-        "encoder",
-        "error",
-        "reason",
-    ),
-    *("meta", "progress", "enqueued_at", "started_at", "finished_at", "attention", "ttl", "step"),
-)
+_COLUMNS: Final[Kinds] = {
+    "id": Texts,
+    "state": Texts,
+    "rank": Smallints,
+    "generation": Bigints,
+    "attempt": Bigints,
+    "name": Texts,
+    "queue": Texts,
+    "payload": Blobs,
+    "encoder": Texts,
+    "error": Texts,
+    "reason": Texts,
+    "meta": Texts,
+    "progress": Texts,
+    "enqueued_at": Instants,
+    "started_at": Instants,
+    "finished_at": Instants,
+    "attention": Texts,
+    "ttl": Floats,
+    "step": Bigints,
+}
 
 
-def upsert(prefix: str, where: str = "") -> str:
+def updates_of(prefix: str, *, one: bool) -> str:
+    """The updates of :func:`status_columns` as a relation ``u``."""
+    return relation(prefix, _COLUMNS, "u", one=one)
+
+
+def upsert(prefix: str, where: str = "", *, one: bool) -> str:
     """Record the columns called ``prefix``; returns the ids that law 20 accepted. No id may come twice."""
-    columns = ", ".join(f"%({prefix}{name})s" for name in _COLUMNS)
     return f"""insert into {{s}}.status as s (namespace, id, state, rank, generation, attempt, name, queue, payload,
         encoder, error, reason, meta, progress, enqueued_at, started_at, finished_at, attention, expires_at,
         prune_after)
@@ -99,7 +120,7 @@ def upsert(prefix: str, where: str = "") -> str:
            coalesce(statement_timestamp() + make_interval(secs => u.ttl), 'infinity'),
            to_timestamp((floor((extract(epoch from statement_timestamp()) + u.ttl) / greatest(60, u.ttl / 16)) + 1)
                         * greatest(60, u.ttl / 16))
-    from unnest({columns}) as u ({", ".join(_COLUMNS)})
+    from {updates_of(prefix, one=one)}
     {where}
     order by u.id
     on conflict (namespace, id) do update
@@ -110,7 +131,8 @@ def upsert(prefix: str, where: str = "") -> str:
     returning s.id"""
 
 
-RECORD: Final = upsert("u_")
+RECORD: Final = upsert("u_", one=False)
+RECORD_ONE: Final = upsert("u_", one=True)
 
 SELECTED: Final = (
     "id, state, generation, attempt, name, queue, payload, encoder, error, reason, meta::text, progress, "
@@ -153,33 +175,31 @@ def waves(updates: Sequence[StatusUpdate]) -> Iterator[list[int]]:
 
 
 def status_columns(
-    prefix: str, updates: Sequence[StatusUpdate], steps: Iterable[int] | None = None
+    prefix: str, updates: Sequence[StatusUpdate], steps: Sequence[int] | None = None, *, one: bool
 ) -> dict[str, Any]:
     """The columns of :func:`upsert`."""
-    values = {
-        "id": Texts([each.id for each in updates]),
-        "state": Texts([each.state.value for each in updates]),
-        "rank": Smallints([each.rank for each in updates]),
-        "generation": Bigints([each.generation for each in updates]),
-        "attempt": Bigints([each.attempt for each in updates]),
-        "name": Texts([each.name for each in updates]),
-        "queue": Texts([each.queue for each in updates]),
-        "payload": Blobs([each.payload for each in updates]),
-        "encoder": Texts([each.encoder for each in updates]),
-        "error": Texts([error_text(each.error) for each in updates]),
-        "reason": Texts([each.reason for each in updates]),
-        "meta": Texts([_meta_text(each.meta) for each in updates]),
-        "progress": Texts(
-            [None if each.progress is None else _json(each.progress).decode() for each in updates]
-        ),
-        "enqueued_at": Instants([each.enqueued_at for each in updates]),
-        "started_at": Instants([each.started_at for each in updates]),
-        "finished_at": Instants([each.finished_at for each in updates]),
-        "attention": Texts([each.state.value if each.state in _ATTENTION else None for each in updates]),
-        "ttl": Floats([each.ttl for each in updates]),
-        "step": Bigints(range(len(updates)) if steps is None else steps),
+    values: dict[str, Sequence[Any]] = {
+        "id": [each.id for each in updates],
+        "state": [each.state.value for each in updates],
+        "rank": [each.rank for each in updates],
+        "generation": [each.generation for each in updates],
+        "attempt": [each.attempt for each in updates],
+        "name": [each.name for each in updates],
+        "queue": [each.queue for each in updates],
+        "payload": [each.payload for each in updates],
+        "encoder": [each.encoder for each in updates],
+        "error": [error_text(each.error) for each in updates],
+        "reason": [each.reason for each in updates],
+        "meta": [_meta_text(each.meta) for each in updates],
+        "progress": [None if each.progress is None else _json(each.progress).decode() for each in updates],
+        "enqueued_at": [each.enqueued_at for each in updates],
+        "started_at": [each.started_at for each in updates],
+        "finished_at": [each.finished_at for each in updates],
+        "attention": [each.state.value if each.state in _ATTENTION else None for each in updates],
+        "ttl": [each.ttl for each in updates],
+        "step": range(len(updates)) if steps is None else steps,
     }
-    return {prefix + name: column for name, column in values.items()}
+    return columns(prefix, _COLUMNS, values, one=one)
 
 
 def status_of(row: TupleRow) -> TaskStatus:

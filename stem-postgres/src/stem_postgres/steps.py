@@ -18,7 +18,7 @@ from stem_core.envelope import Message, Settlement
 from stem_core.ports.committer import Step
 from stem_core.status import RANK_TERMINAL, StatusUpdate, TaskStatus, merge
 from stem_postgres import groups, messages, statuses
-from stem_postgres.arrays import Bigints, Bools, Texts
+from stem_postgres.arrays import Texts
 from stem_postgres.connection import Again, Flow, Query
 from stem_postgres.messages import parse_receipt
 
@@ -86,73 +86,58 @@ def simple(steps: Sequence[Step], scope: Scope) -> Flow[Done]:
             (gating if terminal else other_steps).append(number)
         published += step.publishes
         publishing += [number] * len(step.publishes)
-    settles, gated = set(settling), set(gating)
-    parameters: dict[str, Any] = {
-        "namespace": scope.namespace,
-        "s_step": Bigints(range(len(steps))),
-        "s_settles": Bools([number in settles for number in range(len(steps))]),
-        "s_gated": Bools([number in gated for number in range(len(steps))]),
-    }
+    one = max(len(settlements), len(gates), len(others), len(published)) == 1
+    parameters: dict[str, Any] = {"namespace": scope.namespace}
     if settlements:
-        parameters |= messages.settle_columns(settlements, settling, scope.once_ttl)
+        parameters |= messages.settle_columns(settlements, scope.once_ttl, settling, one=one)
     if gates:
-        parameters |= statuses.status_columns("g_", gates, gating)
-        parameters["g_settles"] = Bools([number in settles for number in gating])
-        parameters["gate_id"] = Texts([each.id for each in gates])
-        parameters["gate_step"] = Bigints(gating)
+        parameters |= statuses.status_columns("g_", gates, gating, one=one)
     if others:
-        parameters |= statuses.status_columns("u_", others, other_steps)
+        parameters |= statuses.status_columns("u_", others, other_steps, one=one)
     if published:
-        parameters |= messages.publish_columns(published, publishing)
+        parameters |= messages.publish_columns(published, publishing, one=one)
     shape = bool(settlements), bool(gates), bool(others), bool(published)
-    rows = yield Query(_statement(*shape), parameters)
-    done = {row[0] for row in rows}
-    return Done([number in done for number in range(len(steps))])
+    rows = (yield Query(_statement(*shape, one), parameters)) if any(shape) else ()
+    failed = {row[0] for row in rows}
+    return Done([number not in failed for number in range(len(steps))])
 
 
 @cache
-def _statement(settles: bool, gated: bool, records: bool, publishes: bool) -> str:
-    # ``in (select ...)`` stands beside an ``or`` on purpose: PostgreSQL then hashes it once instead of
-    # considering a join of two batches row by row.
-    parts = []
-    done = "true"
+def _statement(settles: bool, gated: bool, records: bool, publishes: bool, one: bool) -> str:
+    """Answers the numbers of the steps that are not done."""
+    # ``not in (select ...)`` on purpose: PostgreSQL hashes it once instead of considering a join of two batches row
+    # by row.
+    parts, fails = [], []
+    held = passed = ""
     if settles:
-        parts.append(messages.HELD)
-        done += " and (not s.settles or s.step in (select step from held))"
+        parts += [
+            messages.held(one=one),
+            "lost as materialized (select step from given where step not in (select step from held))",
+        ]
+        fails.append("select step from lost")
+        held = "where u.step not in (select step from lost)"
     if gated:
-        held = "not u.settles or u.step in (select step from held)" if settles else ""
-        parts.append(f"gate as ({_gate_upsert(held)})")
-        parts.append(
-            "passed as materialized (select g.step from unnest(%(gate_id)s, %(gate_step)s) as g (id, step)"
-            " where g.id is null or g.id in (select id from gate))"
-        )
-        done += " and (not s.gated or s.step in (select step from passed))"
-    parts.append(
-        "done as materialized (select s.step from unnest(%(s_step)s, %(s_settles)s, %(s_gated)s)"
-        f" as s (step, settles, gated) where {done})"
-    )
+        given = statuses.updates_of("g_", one=one)
+        parts += [
+            f"gate as ({statuses.upsert('g_', held, one=one)})",
+            f"refused as materialized (select u.step from {given} where u.id not in (select id from gate))",
+        ]
+        fails.append("select step from refused")
+        passed = "h.step not in (select step from refused)"
     if settles:
-        narrowed = "(h.step is null or h.step in (select step from done))" if gated else ""
-        parts.append(messages.settled(narrowed))
+        parts.append(messages.settled(passed))
+    if fails:
+        parts.append(f"failed as materialized ({' union all '.join(fails)})")
     if records:
-        parts.append(
-            f"noted as ({statuses.upsert('u_', 'where u.step is null or u.step in (select step from done)')})"
-        )
+        done = "where u.step not in (select step from failed)" if fails else ""
+        parts.append(f"noted as ({statuses.upsert('u_', done, one=one)})")
     if publishes:
-        chosen = "(p.step is null or p.step in (select step from done))"
+        conditions = ["p.step not in (select step from failed)"] if fails else []
         if records:  # statuses are locked before messages everywhere; this makes the one wait for the other
-            chosen += " and (select count(*) from noted) >= 0"
-        inserted = messages.insert_messages(f"where {chosen}")
-        parts.append(f"published as ({inserted})")
-    return f"with {', '.join(parts)} select step from done"
-
-
-def _gate_upsert(held: str) -> str:
-    text = statuses.upsert("g_", f"where {held}" if held else "")
-    # The same rows with one column more: whether the step they belong to settles something.
-    return text.replace("%(g_step)s)", "%(g_step)s, %(g_settles)s)").replace(
-        ", ttl, step)", ", ttl, step, settles)"
-    )
+            conditions.append("(select count(*) from noted) >= 0")
+        where = f"where {' and '.join(conditions)}" if conditions else ""
+        parts.append(f"published as ({messages.insert_messages(where, one=one)})")
+    return f"with {', '.join(parts)} {'select step from failed' if fails else 'select where false'}"
 
 
 def careful(steps: Sequence[Step], scope: Scope) -> Flow[Done]:
@@ -187,15 +172,15 @@ def careful(steps: Sequence[Step], scope: Scope) -> Flow[Done]:
                     gates.append(False)
                     done.callbacks.append(callback.message)
     if settlements:
-        yield Query(messages.SETTLE, messages.settle_columns(settlements, None, scope.once_ttl))
+        yield Query(messages.SETTLE, messages.settle_columns(settlements, scope.once_ttl, one=False))
     for wave in statuses.waves(updates):
-        columns = statuses.status_columns("u_", [updates[each] for each in wave])
+        columns = statuses.status_columns("u_", [updates[each] for each in wave], one=False)
         rows = yield Query(statuses.RECORD, {"namespace": scope.namespace} | columns)
         accepted = {row[0] for row in rows}
         if any(gates[each] and updates[each].id not in accepted for each in wave):
             raise Again
     if published:
-        columns = messages.publish_columns(list(published.values()))
+        columns = messages.publish_columns(list(published.values()), one=False)
         yield Query(messages.PUBLISH, {"namespace": scope.namespace} | columns)
     yield from ledger.write()
     return done
@@ -222,8 +207,8 @@ def _lock_receipts(steps: Sequence[Step], scope: Scope) -> Flow[set[str]]:
     settlements = {step.settlement.receipt: step.settlement for step in steps if step.settlement is not None}
     if not settlements:
         return set()
-    columns = messages.settle_columns(list(settlements.values()), None, scope.once_ttl)
-    rows = yield Query(f"with {messages.HELD} select seq, token from held", columns)
+    columns = messages.settle_columns(list(settlements.values()), scope.once_ttl, one=False)
+    rows = yield Query(f"with {messages.held(one=False)} select seq, token from held", columns)
     return {f"{seq}.{token}" for seq, token in rows}
 
 
