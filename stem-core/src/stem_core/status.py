@@ -143,7 +143,7 @@ class TaskStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     @property
     def terminal(self) -> bool:
         """Whether this generation is over. A refused publish is not: it may be sent again."""
-        return self.rank == RANK_TERMINAL
+        return rank_of(self.state, self.reason) == RANK_TERMINAL
 
 
 class TaskResult(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -212,8 +212,8 @@ def merge(current: TaskStatus | None, update: StatusUpdate) -> TaskStatus | None
             started_at=update.started_at,
             finished_at=update.finished_at,
         )
-    before = current.generation, current.attempt, current.rank
-    after = update.generation, update.attempt, update.rank
+    before = current.generation, current.attempt, rank_of(current.state, current.reason)
+    after = update.generation, update.attempt, rank_of(update.state, update.reason)
     if after[0] < before[0] or (after[0] == before[0] and (before[2] == RANK_TERMINAL or after < before)):
         return None
     # What belongs to the state is replaced when the state moves, even with nothing.

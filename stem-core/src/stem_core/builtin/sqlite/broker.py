@@ -16,7 +16,7 @@ from stem_core.builtin.sqlite.session import Session
 from stem_core.builtin.sqlite.unit import Unit
 from stem_core.builtin.sqlite.writer import CommitError
 from stem_core.builtin.waiters import Waiter
-from stem_core.envelope import DeadPage, Delivery, Message, Receipt, Release, Settlement
+from stem_core.envelope import Action, DeadPage, Delivery, Message, Receipt, Release, Settlement
 from stem_core.errors import AdapterError, PublishError, UnsupportedCapability
 from stem_core.ports.backend import Backend
 from stem_core.ports.broker import QueueStats
@@ -218,4 +218,13 @@ class SqliteBroker:
 
 def _settle(unit: Unit, ns: int, settlements: Sequence[Settlement], once_ttl: float) -> list[bool]:
     good = queues.held(unit, ns, [each.receipt for each in settlements])
-    return queues.settle(unit, ns, settlements, good, once_ttl)
+    actions: dict[int, Action] = {}
+    done = []
+    for each in settlements:
+        seq = good.get(each.receipt)
+        new = seq is not None and seq not in actions
+        if seq is not None and new:
+            actions[seq] = each.action
+        done.append(new)
+    queues.settle(unit, ns, actions, once_ttl)
+    return done

@@ -8,7 +8,7 @@ from stem_core.builtin.sqlite import groups, queues, statuses
 from stem_core.builtin.sqlite.session import Session
 from stem_core.builtin.sqlite.statuses import Sheet
 from stem_core.builtin.sqlite.unit import Unit
-from stem_core.envelope import Message, Settlement
+from stem_core.envelope import Action, Message
 from stem_core.ports.backend import GroupOutcome
 from stem_core.ports.committer import Step
 
@@ -33,33 +33,26 @@ class SqliteCommitter:
 
 
 def _commit(unit: Unit, ns: int, steps: Sequence[Step], once_ttl: float) -> list[bool]:
-    receipts = [step.settlement.receipt for step in steps if step.settlement is not None]
-    good = queues.held(unit, ns, receipts)
+    good = queues.held(unit, ns, [step.settlement.receipt for step in steps if step.settlement is not None])
     sheet = Sheet(unit, ns, [update.id for step in steps for update in step.updates])
-    settlements: list[Settlement] = []
+    actions: dict[int, Action] = {}
     publishes: list[Message] = []
     outcomes: list[GroupOutcome] = []
-    used: set[str] = set()
     done: list[bool] = []
     for step in steps:
-        receipt = None if step.settlement is None else step.settlement.receipt
-        merged = (
-            None
-            if receipt is not None and (receipt in used or receipt not in good)
-            else sheet.merged(step.updates)
-        )
-        done.append(merged is not None)
-        if merged is None:
+        settlement = step.settlement
+        seq = None if settlement is None else good.get(settlement.receipt)
+        is_stale = settlement is not None and (seq is None or seq in actions)
+        if is_stale or not sheet.take(step.updates):
+            done.append(False)
             continue
-        for status, ttl in merged:
-            sheet.put(status, ttl)
-        if step.settlement is not None:
-            used.add(step.settlement.receipt)
-            settlements.append(step.settlement)
+        if settlement is not None and seq is not None:
+            actions[seq] = settlement.action
         publishes += step.publishes
         outcomes += step.outcomes
+        done.append(True)
     # Settlements of all steps before publishes of all: an id acked here is known to every publish after it either way.
-    queues.settle(unit, ns, settlements, good, once_ttl)
+    queues.settle(unit, ns, actions, once_ttl)
     sheet.write()
     completed = [
         each.group

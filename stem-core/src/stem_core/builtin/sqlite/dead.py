@@ -84,12 +84,12 @@ def replay(
 def purge(
     unit: Unit, ns: int, name: str, wanted: Filter, limit: int | None, keep: int, once_ttl: float
 ) -> int:
-    rows = wanted.rows(unit, ns, name, "d.place, d.seq, d.queue, CAST(m.id AS TEXT), m.once", None)
+    rows = wanted.rows(unit, ns, name, "d.place, d.seq", None)
     gone = rows[: max(0, len(rows) - keep)][:limit]
     if gone:
         unit.execute(
             "DELETE FROM dead WHERE place IN (SELECT value FROM json_each(?))",
             (listed(row[0] for row in gone),),
         )
-        forget(unit, [row[1:] for row in gone], once_ttl)
+        forget(unit, [seq for _, seq in gone], once_ttl)
     return len(gone)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
-
-import msgspec
 
 from stem_core.builtin.sqlite.unit import Unit, insert, listed
 from stem_core.clock import instant
-from stem_core.envelope import Ack, Delivery, Message, Release, Retry, Settlement
+from stem_core.envelope import Ack, Action, DeadLetter, Delivery, Message, Release, Retry
 from stem_core.ports.broker import QueueStats
 
 __all__ = [
     "MESSAGE",
-    "Held",
     "claim",
     "extend",
     "forget",
@@ -34,21 +31,6 @@ __all__ = [
 _FORGET: Final = 4
 
 MESSAGE: Final = "CAST(m.id AS TEXT), m.priority, m.once, m.not_before, m.delay, CAST(m.sealed AS BLOB)"
-
-
-class Held(msgspec.Struct):
-    """A message under a good receipt."""
-
-    seq: int
-    token: int
-    queue: int
-    name: str
-    level: int
-    id: str
-    once: int
-    generation: int
-    attempt: int
-    deliveries: int
 
 
 # publish
@@ -105,20 +87,21 @@ def _remembered(unit: Unit, ids: Sequence[str]) -> set[tuple[int, str]]:
     return {(queue, id) for queue, id in found}
 
 
-def forget(unit: Unit, gone: Sequence[tuple[int, int, str, int]], once_ttl: float) -> None:
-    """Messages (seq, queue, id, once) left for good; remember the ids that may be published again."""
-    unit.execute(
-        "DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?))",
-        (listed(each[0] for each in gone),),
-    )
-    until = unit.now + once_ttl
-    kept = [(None, queue, id, until) for _, queue, id, once in gone if once]
+def forget(unit: Unit, gone: Iterable[int], once_ttl: float) -> None:
+    """These seqs left for good; remember the ids among them that may be published again."""
+    seqs = listed(gone)
+    kept = unit.execute(
+        "INSERT INTO remembered SELECT NULL, queue, id, ? FROM messages "
+        "WHERE seq IN (SELECT value FROM json_each(?)) AND once "
+        "ON CONFLICT (id, queue) DO UPDATE SET until = excluded.until",
+        (unit.now + once_ttl, seqs),
+    ).rowcount
     if kept:
         unit.execute(
             "DELETE FROM remembered WHERE n IN (SELECT n FROM remembered ORDER BY n LIMIT ?) AND until <= ?",
-            (_FORGET * len(kept), unit.now),
+            (_FORGET * kept, unit.now),
         )
-        insert(unit, "remembered", 4, kept, "ON CONFLICT (id, queue) DO UPDATE SET until = excluded.until")
+    unit.execute("DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?))", (seqs,))
 
 
 # receive
@@ -134,36 +117,35 @@ def claim(unit: Unit, ns: int, names: Sequence[str], limit: int, lease: float) -
         _advance(unit, queue)
     token = secrets.randbits(62)
     until = unit.now + lease
-    rows: list[tuple[Any, ...]] = []
+    lease_until, receipt_end = instant(until), f".{token:x}"
+    deliveries: list[Delivery] = []
     for queue, count in _shares(unit, list(numbers), limit).items():
-        mine = unit.rows(
-            f"SELECT r.level, r.seq, r.generation, r.attempt, r.deliveries, r.queue, {MESSAGE} "  # noqa: S608
+        rows = unit.rows(
+            f"SELECT r.level, r.seq, r.generation, r.attempt, r.deliveries + 1, {MESSAGE} "  # noqa: S608
             "FROM ready r JOIN messages m ON m.seq = r.seq WHERE r.queue = ? ORDER BY r.level, r.seq LIMIT ?",
             (queue, count),
         )
-        if mine:
-            head = (queue, *mine[-1][:2])
+        if rows:
+            head = (queue, *rows[-1][:2])
             unit.execute(
                 "INSERT INTO leased SELECT seq, queue, level, ?, ?, generation, attempt, deliveries + 1 "
                 "FROM ready WHERE queue = ? AND (level, seq) <= (?, ?)",
                 (token, until, *head),
             )
             unit.execute("DELETE FROM ready WHERE queue = ? AND (level, seq) <= (?, ?)", head)
-            rows += mine
-    if len(numbers) > 1:
-        rows = _in_turn(rows)
-    lease_until = instant(until)
-    return [
-        Delivery(
-            message=message_of(numbers[row[5]], row[6:]),
-            receipt=f"{row[1]:x}.{token:x}",
-            lease_until=lease_until,
-            generation=row[2],
-            attempt=row[3],
-            deliveries=row[4] + 1,
-        )
-        for row in rows
-    ]
+            name = numbers[queue]
+            deliveries += [
+                Delivery(
+                    message=message_of(name, message),
+                    receipt=f"{seq:x}{receipt_end}",
+                    lease_until=lease_until,
+                    generation=generation,
+                    attempt=attempt,
+                    deliveries=hand_outs,
+                )
+                for _, seq, generation, attempt, hand_outs, *message in rows
+            ]
+    return deliveries if len(numbers) == 1 else _in_turn(deliveries)
 
 
 def _advance(unit: Unit, queue: int) -> None:
@@ -200,15 +182,15 @@ def _turns(found: dict[int, list[tuple[int]]]) -> Iterator[tuple[int, int, int, 
             turns[level] += 1
 
 
-def _in_turn(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Rows that begin (level, ...) and come queue by queue, by level and then one of each queue in turn."""
-    turns = Counter[tuple[int, int]]()
+def _in_turn(deliveries: list[Delivery]) -> list[Delivery]:
+    """What comes queue by queue, by level and then one of each queue in turn."""
+    turns = Counter[tuple[str, int]]()
     keyed = []
-    for place, row in enumerate(rows):
-        level, queue = row[0], row[5]
-        keyed.append(((level, turns[queue, level], place), row))
+    for place, delivery in enumerate(deliveries):
+        queue, level = delivery.message.queue, -delivery.message.priority
+        keyed.append((level, turns[queue, level], place))
         turns[queue, level] += 1
-    return [row for _, row in sorted(keyed, key=lambda each: each[0])]
+    return [deliveries[place] for *_, place in sorted(keyed)]
 
 
 def message_of(queue: str, row: Sequence[Any]) -> Message:
@@ -243,19 +225,19 @@ def next_event(unit: Unit, ns: int, names: Sequence[str]) -> float | None:
 # settle
 
 
-def held(unit: Unit, ns: int, receipts: Sequence[str]) -> dict[str, Held]:
-    """The messages of the receipts that are good; ended leases are, until somebody takes them back."""
+def held(unit: Unit, ns: int, receipts: Sequence[str]) -> dict[str, int]:
+    """The seq of each receipt that is good; ended leases are, until somebody takes them back."""
     parsed = {receipt: pair for receipt in receipts if (pair := _parsed(receipt)) is not None}
     if not parsed:
         return {}
-    found = unit.rows(
-        "SELECT l.seq, l.token, l.queue, q.name, l.level, CAST(m.id AS TEXT), m.once, l.generation, l.attempt, "
-        "l.deliveries FROM leased l JOIN messages m ON m.seq = l.seq JOIN queues q ON q.queue = l.queue "
-        "WHERE l.seq IN (SELECT value FROM json_each(?)) AND q.ns = ?",
-        (listed(seq for seq, _ in parsed.values()), ns),
+    found = set(
+        unit.rows(
+            "SELECT seq, token FROM leased WHERE seq IN (SELECT value FROM json_each(?)) "
+            "AND queue IN (SELECT queue FROM queues WHERE ns = ?)",
+            (listed(seq for seq, _ in parsed.values()), ns),
+        )
     )
-    by_pair = {(row[0], row[1]): row for row in found}
-    return {receipt: Held(*row) for receipt, pair in parsed.items() if (row := by_pair.get(pair)) is not None}
+    return {receipt: pair[0] for receipt, pair in parsed.items() if pair in found}
 
 
 def _parsed(receipt: str) -> tuple[int, int] | None:
@@ -266,61 +248,58 @@ def _parsed(receipt: str) -> tuple[int, int] | None:
         return None
 
 
-def settle(
-    unit: Unit, ns: int, settlements: Sequence[Settlement], good: dict[str, Held], once_ttl: float
-) -> list[bool]:
-    """Do each whose receipt is in ``good`` (from :func:`held`), once."""
-    settled: list[bool] = []
-    ended: list[int] = []
-    gone: list[tuple[int, int, str, int]] = []
+def settle(unit: Unit, ns: int, actions: Mapping[int, Action], once_ttl: float) -> None:
+    """Do to each leased seq what its action says. Nearly all are acks, and need nothing of their rows."""
+    acked = [seq for seq, action in actions.items() if isinstance(action, Ack)]
+    if len(acked) < len(actions):
+        _put_back(unit, ns, {seq: action for seq, action in actions.items() if not isinstance(action, Ack)})
+    unit.execute("DELETE FROM leased WHERE seq IN (SELECT value FROM json_each(?))", (listed(actions),))
+    if acked:
+        forget(unit, acked, once_ttl)
+
+
+def _put_back(unit: Unit, ns: int, actions: Mapping[int, Retry | Release | DeadLetter]) -> None:
+    """Where retried, released and dead ones go, with the counts they then have."""
     ready: list[Sequence[Any]] = []
     scheduled: list[Sequence[Any]] = []
     dead: list[Sequence[Any]] = []
-    for each in settlements:
-        message = good.pop(each.receipt, None)
-        settled.append(message is not None)
-        if message is None:
+    found = {
+        row[0]: row[1:]
+        for row in unit.rows(
+            "SELECT l.seq, l.queue, q.name, l.level, l.generation, l.attempt, l.deliveries FROM leased l "
+            "JOIN queues q ON q.queue = l.queue WHERE l.seq IN (SELECT value FROM json_each(?))",
+            (listed(actions),),
+        )
+    }
+    for seq, action in actions.items():
+        queue, name, level, generation, attempt, deliveries = found[seq]
+        if isinstance(action, DeadLetter):
+            dead.append((None, seq, queue, action.reason, action.detail, unit.now, generation, attempt))
             continue
-        action = each.action
-        ended.append(message.seq)
-        if isinstance(action, Ack):
-            gone.append((message.seq, message.queue, message.id, message.once))
-        elif isinstance(action, Retry | Release):
-            retry = isinstance(action, Retry)
-            counts = (
-                message.generation,
-                message.attempt + retry,
-                0 if retry else message.deliveries - 1,
-            )
-            if action.delay > 0:
-                due = unit.now + action.delay
-                scheduled.append((message.seq, message.queue, message.level, due, *counts))
-            else:
-                ready.append((message.queue, message.level, message.seq, unit.now, *counts))
-            unit.woken.add((ns, message.name))
+        retry = isinstance(action, Retry)
+        counts = (generation, attempt + retry, 0 if retry else deliveries - 1)
+        if action.delay > 0:
+            scheduled.append((seq, queue, level, unit.now + action.delay, *counts))
         else:
-            dead.append(
-                (
-                    None, message.seq, message.queue, action.reason, action.detail, unit.now,
-                    message.generation, message.attempt,
-                )
-            )  # fmt: skip
-    unit.execute("DELETE FROM leased WHERE seq IN (SELECT value FROM json_each(?))", (listed(ended),))
-    if gone:
-        forget(unit, gone, once_ttl)
+            ready.append((queue, level, seq, unit.now, *counts))
+        unit.woken.add((ns, name))
     insert(unit, "ready", 7, ready)
     insert(unit, "scheduled", 7, scheduled)
     insert(unit, "dead", 8, dead)
-    return settled
 
 
 def extend(unit: Unit, ns: int, receipts: Sequence[str], lease: float) -> list[bool]:
     good = held(unit, ns, receipts)
+    seqs = listed(good.values())
     unit.execute(
-        "UPDATE leased SET until = ? WHERE seq IN (SELECT value FROM json_each(?))",
-        (unit.now + lease, listed(message.seq for message in good.values())),
+        "UPDATE leased SET until = ? WHERE seq IN (SELECT value FROM json_each(?))", (unit.now + lease, seqs)
     )
-    unit.woken |= {(ns, message.name) for message in good.values()}  # a shorter lease may be the next to end
+    names = unit.rows(
+        "SELECT DISTINCT q.name FROM leased l JOIN queues q ON q.queue = l.queue "
+        "WHERE l.seq IN (SELECT value FROM json_each(?))",
+        (seqs,),
+    )
+    unit.woken |= {(ns, name) for (name,) in names}  # a shorter lease may be the next to end
     return [receipt in good for receipt in receipts]
 
 
@@ -365,10 +344,7 @@ def purge(unit: Unit, ns: int, name: str, once_ttl: float) -> int:
     queue = unit.queue(ns, name)
     _advance(unit, queue)
     places = "SELECT seq FROM ready WHERE queue = ?1 UNION ALL SELECT seq FROM scheduled WHERE queue = ?1"
-    gone = unit.rows(
-        f"SELECT seq, queue, id, once FROM messages WHERE seq IN ({places})",  # noqa: S608
-        (queue,),
-    )
+    gone = [seq for (seq,) in unit.rows(places, (queue,))]
     unit.execute("DELETE FROM ready WHERE queue = ?", (queue,))
     unit.execute("DELETE FROM scheduled WHERE queue = ?", (queue,))
     forget(unit, gone, once_ttl)
@@ -378,14 +354,14 @@ def purge(unit: Unit, ns: int, name: str, once_ttl: float) -> int:
 def withdraw(unit: Unit, ns: int, ids: Sequence[str], once_ttl: float) -> list[bool]:
     """Remove each from every queue where it is ready or scheduled."""
     found = unit.rows(
-        "SELECT m.seq, m.queue, m.id, m.once, m.priority FROM messages m JOIN queues q ON q.queue = m.queue "
+        "SELECT m.seq, m.queue, m.id, m.priority FROM messages m JOIN queues q ON q.queue = m.queue "
         "WHERE m.id IN (SELECT value FROM json_each(?)) AND q.ns = ?",
         (listed(ids), ns),
     )
-    gone: list[tuple[int, int, str, int]] = []
+    gone: dict[int, str] = {}
     for queue in {row[1] for row in found}:
         _advance(unit, queue)
-    for seq, queue, id, once, priority in found:
+    for seq, queue, id, priority in found:
         removed = (
             unit.execute(
                 "DELETE FROM ready WHERE queue = ? AND level = ? AND seq = ?", (queue, -priority, seq)
@@ -393,8 +369,8 @@ def withdraw(unit: Unit, ns: int, ids: Sequence[str], once_ttl: float) -> list[b
             or unit.execute("DELETE FROM scheduled WHERE seq = ?", (seq,)).rowcount
         )
         if removed:
-            gone.append((seq, queue, id, once))
+            gone[seq] = id
     if gone:
         forget(unit, gone, once_ttl)
-    removed_ids = {each[2] for each in gone}
-    return [id in removed_ids for id in ids]
+    withdrawn = set(gone.values())
+    return [id in withdrawn for id in ids]

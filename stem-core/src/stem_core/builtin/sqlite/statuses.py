@@ -23,100 +23,90 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(TaskStatus).decode
 
 
-class Row:
-    """One status as it is, or is going to be, in the file. ``prune`` is None also for a row to be made."""
-
-    __slots__ = ("changed", "expires", "kept_prune", "place", "prune", "status")
-
-    def __init__(self, place: int | None, prune: float | None, status: TaskStatus | None) -> None:
-        self.place = place
-        self.kept_prune = self.prune = prune
-        self.expires: float | None = None
-        self.status = status
-        self.changed = False
-
-
 class Sheet:
     """The statuses that one transaction reads and changes: loaded at once, merged here, written at once."""
 
     def __init__(self, unit: Unit, ns: int, ids: Sequence[str]) -> None:
         self._unit = unit
         self._ns = ns
-        found = unit.rows(
-            "SELECT id, place, prune, expires, body FROM statuses "
-            "WHERE id IN (SELECT value FROM json_each(?)) AND ns = ?",
+        #: Where the rows are that there are, expired ones too: id -> (place, expires).
+        self._rows: dict[str, tuple[int, float | None]] = {}
+        self._statuses: dict[str, TaskStatus] = {}
+        #: What is to be written: id -> seconds to keep it.
+        self._changed: dict[str, float | None] = {}
+        for index, place, expires, body in unit.rows(
+            "SELECT json_each.key, place, expires, body FROM json_each(?) CROSS JOIN statuses s "
+            "ON s.id = json_each.value AND s.ns = ?",
             (listed(ids), ns),
-        )
-        self._rows: dict[str, Row] = {
-            id: Row(place, prune, None if expires is not None and expires <= unit.now else _decode(body))
-            for id, place, prune, expires, body in found
-        }
+        ):
+            id = ids[index]
+            self._rows[id] = place, expires
+            if expires is None or expires > unit.now:
+                self._statuses[id] = _decode(body)
 
-    def merged(self, updates: Sequence[StatusUpdate]) -> list[tuple[TaskStatus, float | None]] | None:
-        """What to write of ``updates``, in order; None when a terminal one is refused. Changes nothing."""
-        result: list[tuple[TaskStatus, float | None]] = []
-        staged: dict[str, TaskStatus] = {}
+    def take(self, updates: Sequence[StatusUpdate]) -> bool:
+        """Merge them in order; nothing of any when a terminal one is refused, and then the answer is False."""
+        merged: dict[str, TaskStatus] = {}
+        kept: dict[str, float | None] = {}
         for update in updates:
-            current = staged.get(update.id) or self._status(update.id)
-            status = merge(current, update)
+            status = merge(merged.get(update.id) or self._statuses.get(update.id), update)
             if status is not None:
-                staged[update.id] = status
-                result.append((status, update.ttl))
+                merged[update.id] = status
+                kept[update.id] = update.ttl
             elif update.rank == RANK_TERMINAL:
-                return None
-        return result
-
-    def put(self, status: TaskStatus, ttl: float | None) -> None:
-        row = self._rows.setdefault(status.id, Row(None, None, None))
-        row.status = status
-        row.changed = True
-        row.expires = None if ttl is None else self._unit.now + ttl
-        row.prune = None if row.expires is None else math.ceil(row.expires / _PRUNE_STEP) * _PRUNE_STEP
-        if status.terminal:
-            self._unit.finished.add((self._ns, status.id))
+                return False
+        self._statuses.update(merged)
+        self._changed.update(kept)
+        return True
 
     def record(self, update: StatusUpdate) -> bool:
-        status = merge(self._status(update.id), update)
+        """Merge one; False when it is refused, terminal or not."""
+        status = merge(self._statuses.get(update.id), update)
         if status is not None:
-            self.put(status, update.ttl)
+            self._statuses[update.id] = status
+            self._changed[update.id] = update.ttl
         return status is not None
-
-    def _status(self, id: str) -> TaskStatus | None:
-        row = self._rows.get(id)
-        return None if row is None else row.status
 
     def write(self) -> None:
         """Write what changed; most renewals leave ``prune`` as it is, and then no index is touched."""
-        unit = self._unit
-        changed = [row for row in self._rows.values() if row.changed]
-        if not changed:
+        if not self._changed:
             return
-        place = unit.value("SELECT coalesce(max(place), 0) FROM statuses")
+        unit = self._unit
+        last: int = unit.value("SELECT coalesce(max(place), 0) FROM statuses")
         new: list[Sequence[Any]] = []
         same: list[Sequence[Any]] = []
         moved: list[Sequence[Any]] = []
-        for row in changed:
-            if row.place is None:
-                place += 1
-                new.append(self._columns(place, row))
+        for id, ttl in self._changed.items():
+            status = self._statuses[id]
+            if status.terminal:
+                unit.finished.add((self._ns, id))
+            expires = None if ttl is None else unit.now + ttl
+            prune = _prune(expires)
+            old = self._rows.get(id)
+            if old is None:
+                last += 1
+                place, rows = last, new
             else:
-                (same if row.prune == row.kept_prune else moved).append(self._columns(row.place, row))
+                place, rows = old[0], same if _prune(old[1]) == prune else moved
+            enqueued = None if status.enqueued_at is None else status.enqueued_at.timestamp()
+            rows.append(
+                (
+                    place, self._ns, id, status.state.value, status.name, status.queue, enqueued,
+                    expires, prune, _encode(status),
+                )
+            )  # fmt: skip
         insert(unit, "statuses", 10, new)
         insert(unit, "statuses", 10, same, _UPDATE)
         insert(unit, "statuses", 10, moved, f"{_UPDATE}, prune = excluded.prune")
         unit.execute(
             "DELETE FROM statuses WHERE place IN (SELECT place FROM statuses WHERE prune <= ? LIMIT ?)",
-            (unit.now, _PRUNE_EACH * len(changed) + _PRUNE_MORE),
+            (unit.now, _PRUNE_EACH * len(self._changed) + _PRUNE_MORE),
         )
 
-    def _columns(self, place: int, row: Row) -> Sequence[Any]:
-        status = row.status
-        assert status is not None  # put() set it
-        enqueued = None if status.enqueued_at is None else status.enqueued_at.timestamp()
-        return (
-            place, self._ns, status.id, status.state.value, status.name, status.queue, enqueued,
-            row.expires, row.prune, _encode(status),
-        )  # fmt: skip
+
+def _prune(expires: float | None) -> float | None:
+    """When a status that expires then may be removed."""
+    return None if expires is None else math.ceil(expires / _PRUNE_STEP) * _PRUNE_STEP
 
 
 _UPDATE: Final = (

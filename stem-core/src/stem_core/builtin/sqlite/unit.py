@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -61,10 +62,16 @@ def insert(unit: Unit, into: str, width: int, rows: Sequence[Sequence[Any]], the
     start = 0
     for size in _CHUNKS:
         while len(rows) - start >= size:
-            one = f"({','.join('?' * width)})"
-            sql = f"INSERT INTO {into} VALUES {','.join([one] * size)} {then}"  # noqa: S608 (our own words)
-            unit.execute(sql, list(itertools.chain.from_iterable(rows[start : start + size])))
+            values = list(itertools.chain.from_iterable(rows[start : start + size]))
+            unit.execute(_insertion(into, width, size, then), values)
             start += size
+
+
+@functools.lru_cache(maxsize=64)
+def _insertion(into: str, width: int, size: int, then: str) -> str:
+    """The text of one INSERT: long, and the same object each time, which SQLite's cache of statements finds sooner."""
+    one = f"({','.join('?' * width)})"
+    return f"INSERT INTO {into} VALUES {','.join([one] * size)} {then}"  # noqa: S608 (our own words)
 
 
 def listed(values: Iterable[Any]) -> str:
