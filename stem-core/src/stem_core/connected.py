@@ -89,11 +89,6 @@ class Connected:
         return self._strict
 
     @property
-    def routing(self) -> Routing:
-        """Which queue a task goes to when nobody said."""
-        return self._routing
-
-    @property
     def adjustment_counts(self) -> Mapping[str, int]:
         """How often each option was adjusted to what the adapters can do."""
         return dict(self._planner.adjusted)

@@ -77,6 +77,12 @@ class Routing:
     def __post_init__(self) -> None:
         check_name(self.default_queue, "queue name")
 
+    @property
+    def named_queues(self) -> frozenset[str]:
+        """Every queue that it names: tasks may go there."""
+        routed = (each.queue for each in self.routes if each.queue is not None)
+        return frozenset({self.default_queue, *routed, *self.queues})
+
     def route(self, task: str) -> Route | None:
         """The first route whose pattern matches the task's name."""
         return next((each for each in self.routes if fnmatchcase(task, each.task)), None)

@@ -122,6 +122,41 @@ def test_a_result_is_waited_for(shop: Shop) -> None:
     assert worker.returncode == 0, err
 
 
+ROUTED = """
+from stem_core import Stem
+stem = Stem("sqlite:///shop.db", routing={"routes": [{"task": "mail.*", "queue": "letters"}], "queues": {"urgent": {}}})
+
+@stem.task(name="mail.send")
+async def send() -> None: ...
+
+@stem.task(name="add", queue="sums")
+async def add() -> None: ...
+"""
+
+
+def test_queues_are_those_that_somebody_is_known_to_use(shop: Shop) -> None:
+    (shop.folder / "wishes.py").write_text(ROUTED)
+    app = ("--app", "wishes:stem")
+    assert shop("worker", "pause", "halted", *app).status == 0
+    worker = shop.spawn("worker", "wishes:stem", "--queue=listened", "--health-port=0")
+    assert worker.stderr is not None
+    try:
+        for line in worker.stderr:  # it has said that it lives before it consumes
+            if "consumes" in line:
+                break
+        rows = shop("queues", *app, "--json").json
+        names = {"default", "letters", "urgent", "sums", "listened", "halted"}
+        assert {row["queue"] for row in rows} == names
+    finally:
+        worker.terminate()
+        worker.communicate(timeout=40)
+    shown = shop("queues", *app)
+    assert {line.split()[0] for line in shown.out.splitlines()[1:]} == names - {"listened"}
+    assert "name them" in shown.err
+    named = shop("queues", "nobodys", *app)
+    assert (named.out.splitlines()[1].split()[0], named.err) == ("nobodys", "")
+
+
 def test_queues_are_watched_until_interrupted(shop: Shop) -> None:
     watching = shop.spawn("queues", "--watch", "--every", "100ms", "--app", "shop:stem")
     assert watching.stdout is not None

@@ -5,18 +5,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from typing import Any
+from typing import Any, Final
 
 from stem_core.cli.apps import add_app_option, chosen, with_stem
-from stem_core.cli.output import add_json_option, ago, print_json, print_table
+from stem_core.cli.output import add_json_option, ago, print_json, print_table, say
 from stem_core.cli.values import duration
-from stem_core.options import TaskOptions
 from stem_core.ports.broker import QueueStats
 from stem_core.producer import Stem
 from stem_core.shared.heartbeats import Heartbeats
+from stem_core.shared.pauses import Pauses
 from stem_core.wiring import Wiring
 
 __all__ = ["add", "run"]
+
+#: What is said of a list that nobody asked for by name.
+_NOTE: Final = (
+    "The queues of the application's tasks and routes, of workers that live, and paused ones. A broker does not list "
+    "its queues: to see others, name them."
+)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "queues",
         nargs="*",
         metavar="QUEUE",
-        help="default: those of the application's tasks and of the workers that live, and 'default'",
+        help="default: those of the application's tasks and routes, of workers that live, and paused ones",
     )
     parser.add_argument("--watch", action="store_true", help="look again and again, until interrupted")
     parser.add_argument("--every", type=duration, default=2.0, help="how often (default 2s)")
@@ -38,9 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
     stem = chosen(arguments.app)
 
     async def work(stem: Stem) -> None:
+        note = not arguments.queues and not arguments.json
         while True:
             names = arguments.queues or await known_queues(stem)
             _print(await _counts(stem, names), as_json=arguments.json, clear=arguments.watch)
+            if note:
+                say(_NOTE)
+                note = sys.stdout.isatty()  # where the next table wipes it out
             if not arguments.watch:
                 return
             await asyncio.sleep(arguments.every)
@@ -50,13 +60,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def known_queues(stem: Stem) -> list[str]:
-    """The queues that somebody is known to use: the application's tasks, and workers that live."""
-    found = {TaskOptions().queue, *(task.options.queue for task in stem.tasks.values())}
-    backend = stem.backend
-    if backend is not None and backend.capabilities.state:
-        alive = await stem.run(lambda wiring: Heartbeats(wiring.backend or backend).alive())
-        found.update(queue for each in alive for queue in each.queues)
-    return sorted(found)
+    """The queues that somebody is known to use or to have paused; no port lists those of a broker."""
+    found = {*stem.routing.named_queues, *(task.options.queue for task in stem.tasks.values())}
+
+    async def ask(wiring: Wiring) -> set[str]:
+        backend = wiring.backend
+        if backend is None or not backend.capabilities.state:
+            return set()
+        alive = await Heartbeats(backend).alive()
+        return {*(queue for each in alive for queue in each.queues), *await Pauses(backend).paused()}
+
+    return sorted(found | await stem.run(ask))
 
 
 async def _counts(stem: Stem, names: list[str]) -> dict[str, QueueStats]:
