@@ -1,7 +1,7 @@
 """Concurrent publishes of one loop, gathered into batches while a batch is in flight.
 
-A lone publish is sent at once; what arrives meanwhile waits for it and goes together. Each publish has its
-own deadline and its own fate: a caller that gives up, or a message that is refused, touches nobody else.
+A lone publish is sent at once, by its caller; what arrives meanwhile waits for it and goes together. Each publish has
+its own deadline and its own fate: a caller that gives up, or a message that is refused, touches nobody else.
 """
 
 from __future__ import annotations
@@ -54,7 +54,11 @@ class Coalescer:
         self._gathered: deque[Waiting] = deque()
         self._outstanding: deque[Waiting] = deque()  # in the order of their deadlines
         self._alarm: asyncio.TimerHandle | None = None
+        self._busy = False
+        """Whether something is on its way: what comes now gathers behind it."""
         self._sender: asyncio.Task[None] | None = None
+        self._idle: asyncio.Future[None] | None = None
+        """What :meth:`close` waits for."""
         self._closed = False
 
     async def publish(self, publish: Publish) -> None:
@@ -66,7 +70,7 @@ class Coalescer:
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
-            await self._submit(publish, loop)
+            await self._once(publish, loop)
         except StemError as error:
             await self._try_again(publish, error, started)
 
@@ -98,8 +102,9 @@ class Coalescer:
     async def close(self) -> None:
         """Wait for what is gathered and in flight; nothing more is taken."""
         self._closed = True
-        while self._sender is not None:
-            await asyncio.wait({self._sender})
+        if self._busy:
+            self._idle = self._idle or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -115,25 +120,48 @@ class Coalescer:
             await asyncio.sleep(backoff(policy, tries, random.random()))
             tries += 1
             try:
-                return await self._submit(publish, loop)
+                return await self._once(publish, loop)
             except StemError as another:
                 error = another
         if getattr(error, "outcome", "refused") == "refused" and self._wiring.is_open:
             await record_refused(self._wiring, publish, error)
         raise error
 
-    def _submit(self, publish: Publish, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+    async def _once(self, publish: Publish, loop: asyncio.AbstractEventLoop) -> None:
+        """Send it now, or with what gathers behind what is being sent."""
         if self._closed:
             raise StemError(f"Task {publish.envelope.id} was not published: this Stem was closed.")
+        if self._busy:
+            await self._gather(publish, loop)
+            return
+        self._busy = True
+        try:
+            (error,) = await self._send([publish])
+        finally:
+            self._go_on(loop)
+        if error is not None:
+            raise error
+
+    def _gather(self, publish: Publish, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         waiting = Waiting(publish, loop.create_future(), loop.time() + self.timeout)
         self._gathered.append(waiting)
         self._outstanding.append(waiting)
         if self._alarm is None:
             self._alarm = loop.call_at(waiting.deadline, self._expire, loop)
-        if self._sender is None:
+        return waiting.future
+
+    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Send what has gathered behind a lone publish."""
+        if self._gathered:
             # A task of its own: whoever is cancelled, the batch goes on.
             self._sender = loop.create_task(self._send_gathered())
-        return waiting.future
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
+        self._busy, self._sender = False, None
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     async def _send_gathered(self) -> None:
         try:
@@ -149,7 +177,7 @@ class Coalescer:
                 while self._outstanding and self._outstanding[0].future.done():
                     self._outstanding.popleft()
         finally:
-            self._sender = None
+            self._rest()
 
     def _next_batch(self) -> list[Waiting]:
         """What is gathered, without those whose callers are gone."""
