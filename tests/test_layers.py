@@ -17,7 +17,19 @@ MOST_LINES = 450
 
 #: Modules directly below stem_core, first the ones that everything may import.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "clock", "names", "url", "options", "signature", "envelope", "status", "plain", "keylist"),
+    (
+        "errors",
+        "clock",
+        "names",
+        "scripts",
+        "url",
+        "options",
+        "signature",
+        "envelope",
+        "status",
+        "plain",
+        "keylist",
+    ),
     ("ports",),
     ("hookspecs",),
     ("plugins",),

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from stem_core.errors import ConfigurationError
 from stem_core.options import TaskMetadata, TaskOptions
+from stem_core.scripts import importable
 from stem_core.tasks import Enqueuer, Task
 
 __all__ = ["declared", "default_name"]
 
-#: What a script is called where it was started, and in the processes that its worker starts.
-_SCRIPTS: Final = ("__main__", "__mp_main__")
 _OPTIONS: Final = frozenset(each.name for each in dataclasses.fields(TaskOptions))
 _METADATA: Final = frozenset(each.name for each in dataclasses.fields(TaskMetadata))
 
@@ -47,9 +44,5 @@ def declared(
 
 def default_name(function: Callable[..., Any]) -> str:
     """``module.function``. A script is called by its file: that is the module workers import it as."""
-    module = function.__module__
-    if module in _SCRIPTS:
-        scope = getattr(inspect.unwrap(function), "__globals__", None) or vars(sys.modules["__main__"])
-        spec, file = scope.get("__spec__"), scope.get("__file__")
-        module = spec.name if spec is not None else Path(file).stem if file else module
+    module = importable(function.__module__, getattr(inspect.unwrap(function), "__globals__", None))
     return f"{module}.{getattr(function, '__name__', type(function).__name__)}"

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from stem_core.clock import instant, seconds
+from stem_core.scripts import importable
 
 __all__ = [
     "UNSET",
@@ -58,7 +59,7 @@ def class_names(given: Any, option: str) -> tuple[str, ...]:
     names = []
     for each in (given,) if isinstance(given, str | type) else given:
         if isinstance(each, type) and issubclass(each, BaseException):
-            names.append(f"{each.__module__}.{each.__qualname__}")
+            names.append(f"{importable(each.__module__)}.{each.__qualname__}")
         elif isinstance(each, str):
             names.append(each)
         else:

@@ -8,6 +8,7 @@ from typing import Final, Literal
 import msgspec
 
 from stem_core.options import TaskRetryPolicy
+from stem_core.scripts import importable
 
 __all__ = ["Again", "Over", "RetryRequest", "backoff", "class_names", "decide", "matches"]
 
@@ -79,7 +80,9 @@ def backoff(policy: TaskRetryPolicy, attempt: int, random: float) -> float:
 def class_names(error: BaseException) -> tuple[str, ...]:
     """The dotted names of the error's class and its bases, most derived first."""
     return tuple(
-        f"{each.__module__}.{each.__qualname__}" for each in type(error).__mro__ if each is not object
+        f"{importable(each.__module__)}.{each.__qualname__}"
+        for each in type(error).__mro__
+        if each is not object
     )
 
 

@@ -120,27 +120,30 @@ def test_a_task_is_named_after_the_module_workers_import() -> None:
 
 
 SCRIPT = """
-from stem_core import Stem
+from stem_core import Stem, TaskRetryPolicy
+from stem_core.retry import class_names
+
+class Busy(Exception): ...
 
 stem = Stem("memory://")
 
 @stem.task
 def work() -> None: ...
 
-print(work.name)
+print(work.name, *TaskRetryPolicy(auto_retry_for=Busy).auto_retry_for, class_names(Busy())[0])
 """
 
 
 @pytest.mark.parametrize(
     ("words", "name"),
     [
-        (("shop/jobs.py",), "jobs.work"),
-        (("-m", "shop.jobs"), "shop.jobs.work"),
+        (("shop/jobs.py",), "jobs"),
+        (("-m", "shop.jobs"), "shop.jobs"),
         # As a worker's child process does with a script.
-        (("-c", "import runpy; runpy.run_path('shop/jobs.py', run_name='__mp_main__')"), "jobs.work"),
+        (("-c", "import runpy; runpy.run_path('shop/jobs.py', run_name='__mp_main__')"), "jobs"),
     ],
 )
-def test_a_task_of_a_script_is_named_after_its_file(
+def test_what_a_script_defines_is_named_after_its_file(
     tmp_path: Path, words: tuple[str, ...], name: str
 ) -> None:
     (tmp_path / "shop").mkdir()
@@ -148,7 +151,7 @@ def test_a_task_of_a_script_is_named_after_its_file(
     done = subprocess.run(
         [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.strip() == name
+    assert done.stdout.split() == [f"{name}.work", f"{name}.Busy", f"{name}.Busy"]
 
 
 def test_tasks_of_another_stem_are_known_by_name(clean_environment: Any) -> None:
