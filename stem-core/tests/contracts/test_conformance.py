@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stem_core.contracts.report import load, render
+from stem_core.contracts.parts import merged
+from stem_core.contracts.report import Finding, Outcome, Report, load, render
 
 BROKEN = '''
 from dataclasses import replace
@@ -85,6 +86,50 @@ def test_a_broken_law_is_told_with_its_example(broken: Path) -> None:
     assert "law 11: with 5 leased stats says {'ready': 6" in detail
     assert "state.publish(" in detail, "the shrunk history is there"
     assert json.loads(done.stdout)["reports"][0]["kept"] is False
+
+
+def test_several_processes_make_one_report() -> None:
+    words = ("memory://parts", "--kind", "committer", "--seed", "3", "--json", "-")
+    whole, parts = (conformance(*words, "--jobs", jobs) for jobs in ("1", "3"))
+    assert parts.returncode == 0, parts.stdout + parts.stderr
+    tests = [{f.law: (f.outcome, f.tests) for f in load(done.stdout)[0].laws} for done in (whole, parts)]
+    assert tests[0] == tests[1]
+    assert sorted(tests[0]) == [30, 31, 32]
+
+
+def test_what_broke_in_one_process_is_told(broken: Path) -> None:
+    done = conformance("broken://x", "--kind", "broker", "--jobs", "2", "--seed", "7", path=broken)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "law 11 is broken:" in done.stdout
+    assert "law 11: with 5 leased stats says {'ready': 6" in done.stdout
+
+
+def test_a_process_that_cannot_run_says_why() -> None:
+    done = conformance("redis://127.0.0.1:1", "--jobs", "2")
+    assert done.returncode == 2
+    assert "127.0.0.1:1" in done.stderr
+    assert conformance("memory://", "--jobs", "0").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "wanted"),
+    [
+        (("kept", "broken"), ("broken", 2, "two")),
+        (("not declared", "kept"), ("kept", 2, "two")),
+        (("not declared", "not tested"), ("not tested", 2, "two")),
+        (("broken", "broken"), ("broken", 2, "one\n\ntwo")),
+    ],
+)
+def test_the_worst_part_counts(outcomes: tuple[Outcome, Outcome], wanted: tuple[Outcome, int, str]) -> None:
+    parts = [
+        Report(kind="broker", adapter="a", distribution="d", version="1", server="", stem="1", contract=1, python="3",
+               profile="quick", seed=1, clock=False, seconds=seconds, laws=(Finding(4, "t", outcome, 1, 0.5, detail),))
+        for outcome, detail, seconds in zip(outcomes, ("one", "two"), (2.0, 3.0), strict=True)
+    ]  # fmt: skip
+    made = merged(parts)
+    (law,) = made.laws
+    assert (law.outcome, law.tests, law.detail) == wanted
+    assert (made.seconds, law.seconds) == (3.0, 1.0)
 
 
 def test_what_differs_is_found_and_shrunk(broken: Path) -> None:
