@@ -13,9 +13,10 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, Literal
 
+from stem_core.clock import seconds
 from stem_core.errors import DecodeError, UnsupportedCapability
 from stem_core.handles import Runs
-from stem_core.options import check_name
+from stem_core.options import Duration, check_name
 from stem_core.ports.backend import Backend
 from stem_core.shared import commands
 from stem_core.shared.commands import CHANNEL, Command, Reply, reply_channel
@@ -42,15 +43,15 @@ class Control:
         """The workers that said within the last half minute that they live."""
         return await self._stem.run(lambda wiring: Heartbeats(_state(wiring)).alive())
 
-    async def ping(self, *, workers: Sequence[str] = (), timeout: float = 5.0) -> list[Reply]:
+    async def ping(self, *, workers: Sequence[str] = (), timeout: Duration = 5.0) -> list[Reply]:
         """One reply of each worker that hears it within ``timeout`` seconds."""
         return await self._stem.run(lambda wiring: _ask(wiring, command("ping", workers), timeout))
 
-    async def inspect(self, *, workers: Sequence[str] = (), timeout: float = 5.0) -> list[Reply]:
-        """What each worker is running: ``{"queues", "paused", "running": [{"id", "name", "attempt", "seconds"}]}``."""
+    async def inspect(self, *, workers: Sequence[str] = (), timeout: Duration = 5.0) -> list[Reply]:
+        """What each worker is running: ``{"queues", "running": [{"id", "name", "queue", "attempt", "seconds"}]}``."""
         return await self._stem.run(lambda wiring: _ask(wiring, command("inspect", workers), timeout))
 
-    async def stats(self, *, workers: Sequence[str] = (), timeout: float = 5.0) -> list[Reply]:
+    async def stats(self, *, workers: Sequence[str] = (), timeout: Duration = 5.0) -> list[Reply]:
         """Each worker's counters since its start."""
         return await self._stem.run(lambda wiring: _ask(wiring, command("stats", workers), timeout))
 
@@ -83,7 +84,7 @@ class Control:
         mode: Literal["warm", "soft", "hard"] = "warm",
         *,
         workers: Sequence[str] = (),
-        timeout: float = 5.0,
+        timeout: Duration = 5.0,
     ) -> list[Reply]:
         """Stop workers. Warm: drain without limit; soft: drain for ``drain_timeout``; hard: give all back at once."""
         if mode not in ("warm", "soft", "hard"):
@@ -102,7 +103,7 @@ def _state(wiring: Wiring) -> Backend:
     return backend
 
 
-async def _ask(wiring: Wiring, asked: Command, timeout: float) -> list[Reply]:
+async def _ask(wiring: Wiring, asked: Command, timeout: Duration) -> list[Reply]:
     broker, backend = wiring.broker, wiring.backend
     if not broker.capabilities.broadcast:
         raise UnsupportedCapability(
@@ -116,7 +117,8 @@ async def _ask(wiring: Wiring, asked: Command, timeout: float) -> list[Reply]:
     stream = broker.subscribe([reply_channel(asked.id)])
     listening = asyncio.ensure_future(_listen(stream, replies, expected))
     data = sealed(wiring, asked)
-    deadline = time.monotonic() + (timeout if expected else min(timeout, PATIENCE))
+    patience = seconds(timeout)
+    deadline = time.monotonic() + (patience if expected else min(patience, PATIENCE))
     again = FIRST_AGAIN
     try:
         while not listening.done() and (left := deadline - time.monotonic()) > 0:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, get_origin
 
 from stem_core.handles import TaskHandle
-from stem_core.options import TaskMetadata, TaskOptions, check_name
+from stem_core.options import Duration, TaskMetadata, TaskOptions, check_name
 from stem_core.signature import Signature
 from stem_core.tasks import Enqueuer, TaskEnqueueBuilder
 
@@ -44,7 +44,7 @@ class TaskDefinition(Generic[A, R]):
         """:meth:`enqueue` from code without an event loop."""
         return stem.enqueue_call_sync(self.to_signature(payload))
 
-    async def enqueue_and_wait(self, stem: Enqueuer, payload: A, *, timeout: float = 30.0) -> R:
+    async def enqueue_and_wait(self, stem: Enqueuer, payload: A, *, timeout: Duration = 30.0) -> R:
         """Publish a call and wait for its result.
 
         :raises TaskFailed: the task failed.

@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Final
 
 __all__ = [
-    "ARGS_ENCODER_META",
     "COLLECT_TASK",
     "DEADLINE_TASK",
     "REPLY_TASK",
@@ -21,7 +20,7 @@ DEADLINE_TASK: Final = "stem.deadline"
 #: Sent to the ``reply_to`` queue; its handler is the application's.
 REPLY_TASK: Final = "stem.reply"
 
-ARGS_ENCODER_META: Final = "__stemArgsEncoder"
+#: Stamped on every status with a payload: the encoder that reads it.
 RESULT_ENCODER_META: Final = "__stemResultEncoder"
 
 

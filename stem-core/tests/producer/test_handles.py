@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from stem_core import (
+    Canvas,
     ConfigurationError,
     Stem,
+    TaskDefinition,
     TaskEnqueueOptions,
     TaskFailed,
     TaskOptions,
@@ -19,6 +22,7 @@ from stem_core import (
     TaskState,
     TaskTimeout,
     UnsupportedCapability,
+    Worker,
 )
 from stem_core.handles import result_of
 from stem_core.ports.backend import Callback
@@ -204,3 +208,19 @@ def test_a_handle_is_its_id() -> None:
     handle = Stem("memory://").handle("abc")
     assert str(handle) == handle.id == "abc"
     assert repr(handle) == "<TaskHandle abc>"
+
+
+async def test_timeouts_are_seconds_or_timedeltas_everywhere(stem: Stem) -> None:
+    definition = TaskDefinition("echo", args=int, result=int)
+
+    @stem.task(name="echo")
+    async def echo(value: int) -> int:
+        return value
+
+    patience = timedelta(seconds=20)
+    async with Worker(stem, wait=0.1):
+        assert await definition.enqueue_and_wait(stem, 1, timeout=patience) == 1
+        canvas = Canvas(stem)
+        assert await (await canvas.group([echo.s(2), echo.s(3)])).result(timeout=patience) == [2, 3]
+        assert await (await canvas.chain([echo.s(4), echo.s()])).result(timeout=patience) == 4
+        assert [each.answer for each in await stem.control.ping(timeout=patience)] == ["pong"]

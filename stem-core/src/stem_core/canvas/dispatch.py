@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Generic, Literal, Protocol, TypeVar
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar, cast
 
 import msgspec
 
+from stem_core.clock import seconds
 from stem_core.errors import ConfigurationError, StemError, TaskTimeout
 from stem_core.handles import Runs, TaskHandle, result_of
+from stem_core.options import Duration
 from stem_core.ports.backend import Backend
 from stem_core.status import TaskResult, TaskState, TaskStatus
 from stem_core.wiring import Wiring
@@ -63,7 +65,7 @@ class GraphHandle(Generic[R]):
         #: The handle of the task that holds the result.
         self.task = last
 
-    async def result(self, timeout: float | None = None) -> R:
+    async def result(self, timeout: Duration | None = None) -> R:
         """The last task's result.
 
         :raises TaskFailed: a task of the graph failed; the message names it.
@@ -97,12 +99,12 @@ class GroupHandle(Generic[R]):
     def __str__(self) -> str:
         return self.id
 
-    async def results(self, timeout: float | None = None) -> AsyncIterator[TaskResult[R]]:
+    async def results(self, timeout: Duration | None = None) -> AsyncIterator[TaskResult[R]]:
         """Each member's result as it finishes, failed and cancelled ones too.
 
         :raises TaskTimeout: some are missing after ``timeout`` seconds.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + seconds(timeout)
         pending = dict.fromkeys(self.members)
         while pending:
             done = await self._canvas.runs.run(partial(self._finished, list(pending)))
@@ -113,7 +115,7 @@ class GroupHandle(Generic[R]):
                 patience = self._patience(deadline, len(pending))
                 await self._canvas.runs.run(partial(_wait, list(pending)[:WATCHED], patience))
 
-    async def result(self, timeout: float | None = None) -> list[R]:
+    async def result(self, timeout: Duration | None = None) -> list[R]:
         """All results in the body's order.
 
         :raises TaskFailed: a member failed; the message names it.
@@ -123,7 +125,7 @@ class GroupHandle(Generic[R]):
         found: dict[str, TaskResult[R]] = {}
         async for each in self.results(timeout):
             found[each.id] = each.checked()
-        return [found[member].value for member in self.members]  # type: ignore[misc]
+        return [cast(R, found[member].value) for member in self.members]
 
     async def inspect(self) -> BatchStatus:
         """How far it is."""
