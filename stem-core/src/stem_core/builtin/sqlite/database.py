@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from stem_core.builtin.sqlite.calls import Call
 from stem_core.builtin.sqlite.reader import Reader
 from stem_core.builtin.sqlite.unit import Unit, listed
+from stem_core.builtin.sqlite.watch import Watch
 from stem_core.builtin.sqlite.writer import Writer
 from stem_core.builtin.waiters import Waiters
 from stem_core.clock import Clock
@@ -83,8 +84,9 @@ class Database:
             self._users += 1
             if self._writer is None or self._reader is None:
                 path, synchronous = self._location.path, self._location.synchronous
-                self._writer = Writer(path, synchronous, self.clock, self._committed)
-                self._reader = Reader(path, synchronous, self.clock, self._is_awaited, self._changed)
+                watch = Watch(self._is_awaited, self._changed)
+                self._writer = Writer(path, synchronous, self.clock, self._committed, watch)
+                self._reader = Reader(path, synchronous, self.clock)
 
     def release(self) -> None:
         """Blocks until what was submitted is written, when this was the last user."""
@@ -106,7 +108,7 @@ class Database:
 
     def watch(self) -> None:
         """Look for other processes' commits: somebody waits."""
-        self._running(self._reader).watch()
+        self._running(self._writer).watch()
 
     def _running(self, thread: T | None) -> T:
         if thread is None:
@@ -121,7 +123,7 @@ class Database:
         with self.lock:
             for queue in unit.woken:
                 self.for_messages.wake(queue)
-            for task in unit.finished:
+            for task in unit.finished if self.for_results else ():
                 self.for_results.wake(task)
             for namespace in unit.broadcast:
                 self.for_broadcasts.wake(namespace)

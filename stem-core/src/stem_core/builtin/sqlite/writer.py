@@ -1,4 +1,7 @@
-"""The one thread of a process that writes to the file: what waits goes into one transaction."""
+"""The one thread of a process that writes to the file: what waits goes into one transaction.
+
+Between transactions it looks whether other processes have written, see :mod:`~stem_core.builtin.sqlite.watch`.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Final
 
 from stem_core.builtin.sqlite.calls import Call, answer
 from stem_core.builtin.sqlite.schema import connect, patiently
 from stem_core.builtin.sqlite.unit import Unit
+from stem_core.builtin.sqlite.watch import Watch
 from stem_core.clock import Clock
 from stem_core.errors import AdapterError, StemError
 
@@ -19,6 +24,13 @@ __all__ = ["CommitError", "Writer"]
 
 #: Most operations in one transaction.
 _GROUP: Final = 256
+
+
+class _Order(Enum):
+    """What the thread is told besides calls."""
+
+    LOOK = "somebody began to wait"
+    STOP = "finish what was submitted, then end"
 
 
 class CommitError(AdapterError):
@@ -32,12 +44,15 @@ class Writer:
     is its caller's alone and the others never see it.
     """
 
-    def __init__(self, path: str, synchronous: str, clock: Clock, committed: Callable[[Unit], None]) -> None:
+    def __init__(
+        self, path: str, synchronous: str, clock: Clock, committed: Callable[[Unit], None], watch: Watch
+    ) -> None:
         self._path = path
         self._synchronous = synchronous
         self._clock = clock
         self._committed = committed
-        self._calls: queue.SimpleQueue[Call[Unit] | None] = queue.SimpleQueue()
+        self._watch = watch
+        self._orders: queue.SimpleQueue[Call[Unit] | _Order] = queue.SimpleQueue()
         self._connection: sqlite3.Connection | None = None
         self._is_durable = True
         self._numbers: dict[tuple[int, str], int] = {}
@@ -45,28 +60,45 @@ class Writer:
         self._thread.start()
 
     def submit(self, call: Call[Unit]) -> None:
-        self._calls.put(call)
+        self._orders.put(call)
+
+    def watch(self) -> None:
+        """Somebody began to wait for what other processes may write."""
+        self._orders.put(_Order.LOOK)
 
     def stop(self) -> None:
         """Finish what was submitted, then close the connection; returns when that is done."""
-        self._calls.put(None)
+        self._orders.put(_Order.STOP)
         self._thread.join()
 
     def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            group = [self._calls.get()]
-            while len(group) < _GROUP:
-                try:
-                    group.append(self._calls.get_nowait())
-                except queue.Empty:
-                    break
-            stopping = None in group
-            calls = [call for call in group if call is not None and not call.future.cancelled()]
+        orders: Sequence[Call[Unit] | _Order] = ()
+        while _Order.STOP not in orders:
+            orders = self._next_orders()
+            calls = [each for each in orders if isinstance(each, Call) and not each.future.cancelled()]
             if calls:
                 self._do(calls)
                 answer(calls)
+            if _Order.LOOK in orders:
+                self._watch.hurry()
+            if self._watch.pause() == 0.0:
+                self._look()
         self._disconnect()
+
+    def _next_orders(self) -> list[Call[Unit] | _Order]:
+        """What has come, waited for until it is time to look."""
+        orders: list[Call[Unit] | _Order] = []
+        with contextlib.suppress(queue.Empty):
+            orders.append(self._orders.get(timeout=self._watch.pause()))
+            while len(orders) < _GROUP:
+                orders.append(self._orders.get_nowait())
+        return orders
+
+    def _look(self) -> None:
+        try:
+            self._watch.look(Unit(self._connected(durable=self._is_durable), self._clock.time(), {}))
+        except Exception:  # noqa: BLE001 (whoever waits sees the fault at the next call of its own)
+            self._disconnect()
 
     def _do(self, calls: Sequence[Call[Unit]]) -> None:
         try:
@@ -125,3 +157,4 @@ class Writer:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
+        self._watch.forget()
