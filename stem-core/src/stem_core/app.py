@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 from stem_core.canvas import Canvas
 from stem_core.handles import TaskHandle
 from stem_core.producer import Stem
+from stem_core.sending import Publish
 from stem_core.signature import Signature
 from stem_core.tasks import Task
 from stem_core.worker import Worker
@@ -43,6 +44,7 @@ class StemApp(Stem):
         self._worker_arguments = dict(worker or {})
         self._worker: Worker | None = None
         self._running: AsyncExitStack | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._starting = asyncio.Lock()
 
     @classmethod
@@ -71,15 +73,25 @@ class StemApp(Stem):
     async def start(self) -> None:
         """Open the app and start its worker, on this loop. Does nothing when it has been."""
         async with self._starting:
-            if self._running is None:
-                self._running = await self._started()
+            if not self._runs:
+                self._forget_worker()
+                self._running, self._loop = await self._started(), asyncio.get_running_loop()
 
     async def close(self) -> None:
         """Drain the worker and release everything. Calling it again is fine."""
-        running, self._running = self._running, None
-        if running is not None:
-            await running.aclose()
+        running = self._running
+        if running is not None and self._runs:
+            await self.run(lambda _: running.aclose())
+        self._running = None
         await super().close()
+
+    def close_sync(self) -> None:
+        """:meth:`close` from code without an event loop."""
+        running = self._running
+        if running is not None and self._runs:
+            self.run_sync(lambda _: running.aclose())
+        self._running = None
+        super().close_sync()
 
     async def enqueue_call(self, call: Signature[R], *, strict: bool | None = None) -> TaskHandle[R]:
         """:meth:`Stem.enqueue_call`; the first one starts the worker."""
@@ -93,11 +105,22 @@ class StemApp(Stem):
         await self._start_at_first_use()
         return await super().enqueue_many(calls, strict=strict)
 
+    async def publish(self, publishes: list[Publish]) -> None:
+        """:meth:`Stem.publish`; the first one starts the worker."""
+        await self._start_at_first_use()
+        await super().publish(publishes)
+
     def enqueue_call_sync(self, call: Signature[R], *, strict: bool | None = None) -> TaskHandle[R]:
         """:meth:`enqueue_call` from code without an event loop."""
-        if self._running is None:
-            self.run_sync(lambda _: self.start())
+        self._start_at_first_use_sync()
         return super().enqueue_call_sync(call, strict=strict)
+
+    def enqueue_many_sync(
+        self, calls: Iterable[Signature[Any]], *, strict: bool | None = None
+    ) -> list[TaskHandle[Any]]:
+        """:meth:`enqueue_many` from code without an event loop."""
+        self._start_at_first_use_sync()
+        return super().enqueue_many_sync(calls, strict=strict)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -108,10 +131,19 @@ class StemApp(Stem):
     ) -> None:
         await self.close()
 
+    @property
+    def _runs(self) -> bool:
+        """Whether it was started, on a loop that has not been closed since (by the end of an ``asyncio.run``)."""
+        return self._running is not None and self._loop is not None and not self._loop.is_closed()
+
     async def _start_at_first_use(self) -> None:
         # An on_startup function may enqueue: it must not wait for the start that waits for it.
-        if self._running is None and not self._starting.locked():
+        if not self._runs and not self._starting.locked():
             await self.start()
+
+    def _start_at_first_use_sync(self) -> None:
+        if not self._runs:
+            self.run_sync(lambda _: self.start())
 
     async def _started(self) -> AsyncExitStack:
         async with AsyncExitStack() as stack:

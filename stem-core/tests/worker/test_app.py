@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -64,6 +66,49 @@ def test_an_app_works_without_a_loop() -> None:
 
     assert double.enqueue_sync(4).result_sync(timeout=10) == 8
     app.close_sync()
+
+
+async def test_an_app_starts_at_its_first_graph() -> None:
+    app = StemApp.in_memory()
+
+    @app.task
+    async def double(x: int) -> int:
+        return 2 * x
+
+    assert await (await app.canvas.group([double.s(1), double.s(2)])).result(timeout=10) == [2, 4]
+    await app.close()
+
+
+def test_an_app_whose_loop_has_ended_starts_again() -> None:
+    app = StemApp.in_memory()
+
+    @app.task
+    async def double(x: int) -> int:
+        return 2 * x
+
+    async def use() -> int:
+        return await (await double.enqueue(2)).result(timeout=10)
+
+    assert [asyncio.run(use()), asyncio.run(use())] == [4, 4]
+    asyncio.run(app.close())
+
+
+def test_without_a_loop_an_app_starts_at_its_first_batch_and_drains_when_it_is_closed() -> None:
+    ends: list[str] = []
+    app = StemApp.in_memory(worker={"on_shutdown": [lambda _: ends.append("shut down")]})
+    begun = threading.Event()
+
+    @app.task
+    async def slow() -> None:
+        begun.set()
+        await asyncio.sleep(0.2)
+        ends.append("slow")
+
+    app.enqueue_many_sync([slow.call()])
+    assert begun.wait(10)
+    app.close_sync()
+    app.close_sync()
+    assert ends == ["slow", "shut down"]
 
 
 async def test_an_app_can_be_used_again_after_its_block() -> None:
