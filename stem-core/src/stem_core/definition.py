@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, get_origin
+from typing import Annotated, Any, Generic, TypeVar, get_origin
 
 from stem_core.handles import TaskHandle
 from stem_core.options import Duration, TaskMetadata, TaskOptions, check_name
@@ -52,6 +52,10 @@ class TaskDefinition(Generic[A, R]):
         """
         return await (await self.enqueue(stem, payload)).result(timeout=timeout)
 
+    def enqueue_and_wait_sync(self, stem: Enqueuer, payload: A, *, timeout: Duration = 30.0) -> R:
+        """:meth:`enqueue_and_wait` from code without an event loop."""
+        return self.enqueue_sync(stem, payload).result_sync(timeout=timeout)
+
     def to_signature(self, payload: A) -> Signature[R]:
         """The call as a value, for ``enqueue_many``, links and canvas.
 
@@ -77,10 +81,21 @@ class TaskDefinition(Generic[A, R]):
         )
 
     def _checked(self, payload: A) -> A:
-        kind: Any = get_origin(self.args) or self.args
-        typed_dict = hasattr(kind, "__total__")
-        if isinstance(kind, type) and not typed_dict and kind is not object and not isinstance(payload, kind):
-            raise TypeError(
-                f"{self.name!r} takes a {kind.__name__}, not {type(payload).__name__} ({payload!r})"
-            )
+        if not _fits(payload, self.args):
+            kind = getattr(self.args, "__name__", str(self.args))
+            raise TypeError(f"{self.name!r} takes a {kind}, not {type(payload).__name__} ({payload!r})")
         return payload
+
+
+def _fits(payload: object, kind: Any) -> bool:
+    """Whether ``payload`` may be a ``kind``, as far as that can be told of a value; the handler tells the rest."""
+    while get_origin(kind) is Annotated:
+        kind = kind.__origin__
+    if kind is float:
+        kind = int | float  # as for type checkers
+    for each in (kind, get_origin(kind)):
+        try:
+            return isinstance(payload, each)
+        except TypeError:  # nothing is an instance of Any, a TypedDict, a protocol, or list[int]
+            continue
+    return True

@@ -210,6 +210,10 @@ class TaskEnqueueBuilder(Generic[R]):
         """Publish it through ``stem``."""
         return await stem.enqueue_call(self.signature)
 
+    def enqueue_with_sync(self, stem: Enqueuer) -> TaskHandle[R]:
+        """:meth:`enqueue_with` from code without an event loop."""
+        return stem.enqueue_call_sync(self.signature)
+
     def _own(self) -> Enqueuer:
         if self.stem is None:
             raise ConfigurationError(
