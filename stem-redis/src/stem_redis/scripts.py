@@ -15,7 +15,7 @@ _READY: Final = ("common", "ready")
 _PUBLISH: Final = (*_READY, "queue")
 _QUEUE: Final = (*_PUBLISH, "deliveries")
 _LEASES: Final = (*_QUEUE, "leases")
-_STATUS: Final = ("index", "status")
+_STATUS: Final = ("life", "index", "status")
 _PRELUDES: Final[dict[str, tuple[str, ...]]] = {
     "publish": _PUBLISH,
     "claim": _QUEUE,
@@ -33,7 +33,7 @@ _PRELUDES: Final[dict[str, tuple[str, ...]]] = {
     "group_add": ("common", "group"),
     "group_close": (),
     "group_get": (),
-    "enqueue": (*_READY, "index"),
+    "enqueue": ("ready", "life"),
     "commit": (*_LEASES, *_STATUS, "group"),
     "state_read": (),
     "state_write": (),

@@ -1,45 +1,49 @@
--- Publishes messages that are ready, with the `queued` status of each, which must all be new: when one is known, writes
--- nothing, and commit.lua must do it. The same effect as there for less than half the time: messages that are alike come in
--- runs, and nothing is packed. Answers how many messages there are, as a negative number when nothing was written.
+-- Publishes messages that are ready, with the `queued` status of each. The same effect as commit.lua has, for less than half
+-- the time: messages that are alike come in runs, nothing is packed, and only what is usual is done. When a status is known
+-- or the index must be renewed, nothing is written, and commit.lua must do it.
 -- KEYS: roots. ARGV: prefix, then runs. A run: root's index, level, 1 if once, index bucket, ttl ms (-1: for ever),
 -- a count and so many names and values of each status, the number of messages, and of each its id, the time of its
--- enqueue, sealed bytes.
+-- enqueue, sealed bytes. Answers how many messages there are, as a negative number when nothing was written.
 local prefix, total, call, format = ARGV[1], #ARGV, redis.call, string.format
 local FIRST = '0000000000000000000000' -- of field o (see status.lua): generation, attempt and rank 0, no field of a state
 
-local keys, at = {}, 2
+local function run_at(at)
+  local count_at = at + 6 + ARGV[at + 5]
+  return count_at + 1, count_at + 3 * ARGV[count_at]
+end
+
+local at, keys, usual = 2, {}, true
 while at < total do
-  local first = at + 7 + ARGV[at + 5]
-  at = first + 3 * ARGV[first - 1]
-  for n = first, at - 1, 3 do
+  local ttl, first, last = tonumber(ARGV[at + 4]), run_at(at)
+  for n = first, last, 3 do
     keys[#keys + 1] = prefix .. 't:' .. ARGV[n]
   end
+  local had = call('PTTL', prefix .. 'i:' .. tonumber(ARGV[at + 3]))
+  usual = usual and (had == -1 or ttl >= 0 and had >= ttl + LIFE_SLACK)
+  at = last + 3
 end
-if call('EXISTS', unpack(keys)) > 0 then
+if not usual or call('EXISTS', unpack(keys)) > 0 then
   return -#keys
 end
 
-local now, nth, at = now_ms(), 0, 2
+local time, nth = call('TIME'), 0
+local now = time[1] * 1000 + time[2] / 1000
+at = 2
 while at < total do
-  local root, level, once = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2] == '1'
-  local bucket, ttl, fields = ARGV[at + 3], tonumber(ARGV[at + 4]), at + 6
-  local first = fields + 1 + ARGV[at + 5]
-  at = first + 3 * ARGV[first - 1]
+  local root, level, once, bucket = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2] == '1', ARGV[at + 3]
+  local fields, first, last = at + 6, run_at(at)
+  local expires, set = expiry(nil, tonumber(ARGV[at + 4]), now)
 
   local ids = {}
-  for n = first, at - 1, 3 do
+  for n = first, last, 3 do
     ids[#ids + 1] = ARGV[n]
   end
-  local index = index_key(prefix, bucket)
-  local had = call('PTTL', index)
-  local place = call('RPUSH', index, unpack(ids)) - #ids
-  renew_index(prefix, bucket, had, ttl < 0 and -1 or ttl + LIFE_SLACK)
+  local place = call('RPUSH', prefix .. 'i:' .. tonumber(bucket), unpack(ids)) - #ids
 
-  local expires, set = expiry(nil, ttl, now)
-  local head, tail, stream, added = FIRST .. bucket, expires .. 'queued', wake(root, level), 0
-  for n = first, at - 1, 3 do
+  local stream, added = wake(root, level), 0
+  for n = first, last, 3 do
     nth = nth + 1
-    local id, key, order = ARGV[n], keys[nth], format('%s%010d%s', head, place, tail)
+    local id, key, order = ARGV[n], keys[nth], format('%s%s%010d%squeued', FIRST, bucket, place, expires)
     call('HSET', key, 'o', order, 't', ARGV[n + 1], unpack(ARGV, fields, first - 2))
     place = place + 1
     if set then
@@ -57,5 +61,6 @@ while at < total do
     ring(root)
     call('HINCRBY', root .. ':counts', 'published', added)
   end
+  at = last + 3
 end
 return nth
