@@ -50,3 +50,11 @@ def test_enqueueing_a_name_the_application_does_not_have_says_so(shop: Any) -> N
     assert done.status == 0
     assert "shop:stem has no task 'ad'; it has add, fail, pool" in done.err
     assert shop("enqueue", "shop:stem", "add", "--args", "[1]").err == ""
+
+
+def test_a_worker_says_which_queues_of_its_tasks_it_leaves(shop: Any) -> None:
+    assert (
+        "Not consumed here, though tasks name them: mail"
+        in shop.process("worker", "shop:stem", "--until-empty").err
+    )
+    assert "Not consumed" not in shop.work().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,8 @@ from stem_core.operations.supervisor import LINE_FLAG, RECYCLED
 from stem_core.worker import Worker
 
 __all__ = ["add", "build", "run"]
+
+_log = logging.getLogger("stem.worker")
 
 #: Arguments of Worker whose flag has another name, since ``--processes`` counts worker processes.
 _FLAGS: Final = {"processes": "task_processes", "queues": "queue"}
@@ -128,9 +131,13 @@ def build(arguments: argparse.Namespace) -> Worker:
     for name in ("on_startup", "on_shutdown"):
         given[name] = [_function(path) for path in getattr(arguments, name)]
     try:
-        return Worker(load(arguments.app), **given)
+        worker = Worker(load(arguments.app), **given)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
+    left = {task.options.queue for task in worker.stem.tasks.values()} - {*worker.settings.queues}
+    if left:
+        _log.info("Not consumed here, though tasks name them: %s (--queue)", ", ".join(sorted(left)))
+    return worker
 
 
 def _supervised(arguments: argparse.Namespace) -> bool:
