@@ -7,6 +7,7 @@ is what the producer would have published.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from math import inf
 from typing import Any, Final
 
 from stem_core.envelope import Envelope, Message
@@ -22,6 +23,7 @@ __all__ = [
     "ROOT_META",
     "callback_of",
     "level_of",
+    "longest_delay",
     "message_of",
     "meta_of",
     "queued_of",
@@ -51,7 +53,7 @@ def message_of(envelope: Envelope, sealed: bytes, capabilities: BrokerCapabiliti
         sealed=sealed,
         priority=level_of(envelope.priority, capabilities.priority_levels) if envelope.priority else 0,
         not_before=_not_before(envelope, capabilities) if envelope.not_before is not None else None,
-        delay=_within(envelope.delay, capabilities) if envelope.delay else 0.0,
+        delay=min(envelope.delay, longest_delay(capabilities)) if envelope.delay else 0.0,
         once=once,
         route=envelope.route if capabilities.routing else {},
     )
@@ -65,10 +67,11 @@ def _not_before(envelope: Envelope, capabilities: BrokerCapabilities) -> datetim
     return due if longest is None else min(due, envelope.enqueued_at + timedelta(seconds=longest))
 
 
-def _within(delay: float, capabilities: BrokerCapabilities) -> float:
+def longest_delay(capabilities: BrokerCapabilities) -> float:
+    """The most seconds the broker can hold a message back for."""
     if not capabilities.delay:
         return 0.0
-    return delay if capabilities.max_delay is None else min(delay, capabilities.max_delay)
+    return inf if capabilities.max_delay is None else capabilities.max_delay
 
 
 def queued_of(envelope: Envelope, *, generation: int = 0) -> StatusUpdate:

@@ -1,8 +1,9 @@
 """From deliveries to runs: opened, checked, and what needs no run finished at once.
 
 The broker's word is bounded by what is signed: id and queue must be equal, nothing starts before the signed
-``not_before`` (at most :data:`PATIENCE` seconds are waited here, for more it is given back), nothing after
-``expires``. Bytes that cannot be read or trusted are put aside without touching any status.
+``not_before`` or within the sealed delay of a derived message (at most :data:`PATIENCE` seconds are waited here, for
+more it is given back), nothing after ``expires``. Bytes that cannot be read or trusted are put aside without touching
+any status.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from stem_core.clock import Clock
 from stem_core.envelope import Delivery, Envelope
 from stem_core.errors import DecodeError, SignatureInvalid, StemError
 from stem_core.names import DeadReason
+from stem_core.publishing import longest_delay
 from stem_core.status import TaskError, TaskStatus
 from stem_core.worker import outcome
+from stem_core.worker.holding import note_due
 from stem_core.worker.leases import LeaseKeeper
 from stem_core.worker.outcome import Cancelled, Failed, Finish
 from stem_core.worker.run import Run
@@ -80,6 +83,7 @@ class Intake:
         self._unknown = UnknownTasks(settings.unknown_task_grace)
         self._observed = bool(wiring.hooks(_RECEIVED))
         self._forgeries = 0
+        self._longest_delay = longest_delay(wiring.broker.capabilities)
 
     async def take(self, deliveries: Sequence[Delivery], asked_at: float) -> list[Run]:
         """The runs to start. ``asked_at`` is the local time at which their leases began, at the latest.
@@ -161,6 +165,9 @@ class Intake:
                 if status is not None and _is_over(run, status):
                     over.add(run.receipt)
                     self._finish(outcome.recorded(run.envelope, run.delivery, status))
+            early = [pair for pair in zip(asked, statuses, strict=True) if self._may_be_early(pair[0])]
+            if early:
+                await note_due(early, backend, self._clock.time())
         if self._revocations is not None:
             revoked = await self._revocations.among([run.envelope.id for run in runs])
             for run in runs:
@@ -168,6 +175,10 @@ class Intake:
                     over.add(run.receipt)
                     self._cancel(run, revoked[run.envelope.id])
         return [run for run in runs if run.receipt not in over and self._leases.holds(run.receipt)]
+
+    def _may_be_early(self, run: Run) -> bool:
+        """Whether it is a derived message that the broker cannot have held back for as long as it asks."""
+        return run.envelope.delay > self._longest_delay and not run.delivery.attempt
 
     def _may_run(self, run: Run, now: float) -> bool:
         envelope, delivery = run.envelope, run.delivery
@@ -182,8 +193,9 @@ class Intake:
         if run.handler is None:
             self._not_known(run)
             return False
-        if envelope.not_before is not None:
-            early = envelope.not_before.timestamp() - now
+        due = run.due if envelope.not_before is None else max(run.due, envelope.not_before.timestamp())
+        if due:
+            early = due - now
             if early > PATIENCE:
                 longest = self._wiring.broker.capabilities.max_delay
                 self._finish(outcome.given_back(delivery, early if longest is None else min(early, longest)))

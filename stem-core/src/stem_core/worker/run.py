@@ -34,6 +34,7 @@ class Run:
         "context",
         "deadline",
         "delivery",
+        "due",
         "ended",
         "envelope",
         "execution",
@@ -62,6 +63,8 @@ class Run:
         #: Makes ``context`` when somebody asks for it; set before the handler is called.
         self.make_context: Callable[[Run], TaskContext] | None = None
         self.execution: asyncio.Task[None] | None = None
+        #: When a derived message may start that the broker hands out too early, in seconds since the epoch; 0: any time.
+        self.due = 0.0
         #: Seconds until it may start; waited for in this worker.
         self.not_before = 0.0
         #: ``time.monotonic()`` when its handler was called; None before and without one.
