@@ -155,7 +155,7 @@ class Planner:
         call = self.completed(call)
         plan = self.plan(call, strict=strict)
         envelope = self.envelope(
-            call, plan, now or instant(self._wiring.clock.time()), id=plan.asked.task_id or id
+            call, plan, now or instant(self._wiring.clock.time()), id=plan.asked.task_id or id, strict=strict
         )
         sealed = self.seal(envelope)
         message = message_of(envelope, sealed, self._broker, once=plan.asked.once)
@@ -172,8 +172,12 @@ class Planner:
         *,
         id: str | None = None,
         derived: Derived | None = None,
+        strict: bool | None = None,
     ) -> Envelope:
-        """The envelope of a call; a derived one counts its delay from its own publish."""
+        """The envelope of a call; a derived one counts its delay from its own publish.
+
+        :param strict: for the links sealed into it, as for :meth:`plan`.
+        """
         asked = plan.asked
         id = id or asked.task_id or new_id()
         parent = current_task() if asked.add_to_parent else None
@@ -203,7 +207,7 @@ class Planner:
             value = fields.get("headers", _NOTHING).get(plan.group_rate_header)
             fields["limits"] = msgspec.structs.replace(plan.fields["limits"], group_rate_key=value)
         if plan.has_derived:
-            fields |= self._seal_derived(asked, id, fields.get("root"), now)
+            fields |= self._seal_derived(asked, id, fields.get("root"), now, strict)
         return Envelope(id=id, enqueued_at=now, **fields)
 
     def seal(self, envelope: Envelope) -> bytes:
@@ -331,7 +335,7 @@ class Planner:
         return headers
 
     def _seal_derived(
-        self, asked: Asked, id: str, root: str | None, now: datetime
+        self, asked: Asked, id: str, root: str | None, now: datetime, strict: bool | None
     ) -> dict[str, tuple[bytes, ...]]:
         """Links and the reply, sealed here so that workers need no signing key."""
         root = root or id
@@ -345,12 +349,13 @@ class Planner:
                 if not isinstance(each, Signature):
                     raise TypeError(f"link {each!r} is not a signature; write task.s(...) or task.si(...)")
                 input = None if each.immutable else Input(kind=kind, task=id)
-                found[place].append(self.seal_derived(each, Derived(input, None, id, root), now=now)[1])
+                derived = Derived(input, None, id, root)
+                found[place].append(self.seal_derived(each, derived, now=now, strict=strict)[1])
         if asked.reply_to:
             options = TaskEnqueueOptions(queue=asked.reply_to)
             reply: Signature[Any] = Signature(name=REPLY_TASK, enqueue_options=options)
             derived = Derived(Input(kind="reply", task=id), None, id, root)
-            found["on_end"].append(self.seal_derived(reply, derived, now=now)[1])
+            found["on_end"].append(self.seal_derived(reply, derived, now=now, strict=strict)[1])
         return {place: tuple(sealed) for place, sealed in found.items() if sealed}
 
     def seal_derived(
@@ -374,7 +379,7 @@ class Planner:
             plan = plan._replace(asked=msgspec.structs.replace(plan.asked, unique=False))
             self.adjusted["unique"] += 1
         envelope = self.envelope(
-            call, plan, now or instant(self._wiring.clock.time()), id=id, derived=derived
+            call, plan, now or instant(self._wiring.clock.time()), id=id, derived=derived, strict=strict
         )
         return envelope, self.seal(envelope)
 

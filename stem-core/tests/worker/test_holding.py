@@ -199,6 +199,8 @@ async def test_the_hold_is_reported_and_strict_refuses_it(
         strict = Stem(place.stem.broker, backend=place.stem.backend, plugins=CATALOGUE, strict=True)
         with pytest.raises(UnsupportedCapability, match="countdown"):
             await strict.enqueue_call(call.call())
+        with pytest.raises(UnsupportedCapability, match="countdown"):
+            await place.stem.enqueue_call(call.call(), strict=True)
 
 
 async def test_a_held_message_can_be_called_off(place: Place) -> None:
