@@ -113,6 +113,8 @@ class DeadLetters:
     ) -> int:
         """Throw matching dead letters away, oldest first, but keep the newest ``keep``. Returns how many."""
         which, most = _filter(queue, ids, reason, before), None if limit is None else _most(limit)
+        if keep < 0:
+            raise ValueError(f"keep={keep} is negative; 0 keeps none")
         given = msgspec.structs.asdict(which)
         return await self._stem.run(
             lambda wiring: wiring.broker.dead_purge(queue, **given, limit=most, keep=keep)
@@ -130,13 +132,17 @@ class DeadLetters:
         which = _filter(queue, ids, reason, before)
 
         async def work(wiring: Wiring) -> int:
-            return len([each async for each in _each(wiring.broker, queue, which)])
+            found = 0
+            async for _ in _each(wiring.broker, queue, which):
+                found += 1
+            return found
 
         return await self._stem.run(work)
 
 
 def _filter(queue: str, ids: Sequence[str] | None, reason: str | None, before: datetime | None) -> Filter:
     check_name(queue, "queue name")
+    ids = (ids,) if isinstance(ids, str) else ids
     return Filter(None if ids is None else tuple(ids), reason, None if before is None else instant(before))
 
 
@@ -147,9 +153,14 @@ def _most(limit: int) -> int:
 
 
 async def _page(broker: Broker, queue: str, which: Filter, limit: int, cursor: str | None) -> DeadPage:
-    return await broker.dead_list(
-        queue, ids=which.ids, reason=which.reason, before=which.before, limit=limit, cursor=cursor
-    )
+    try:
+        return await broker.dead_list(
+            queue, ids=which.ids, reason=which.reason, before=which.before, limit=limit, cursor=cursor
+        )
+    except ValueError as error:
+        if cursor is None:
+            raise
+        raise ValueError(f"cursor={cursor!r} is none that a page of dead letters ended with") from error
 
 
 async def _each(broker: Broker, queue: str, which: Filter) -> AsyncIterator[DeadMessage]:

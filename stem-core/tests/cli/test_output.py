@@ -58,3 +58,12 @@ def test_a_worker_says_which_queues_of_its_tasks_it_leaves(shop: Any) -> None:
         in shop.process("worker", "shop:stem", "--until-empty").err
     )
     assert "Not consumed" not in shop.work().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(("--cursor", "zz"), "cursor='zz'"), (("--queue", ""), "queue name")]
+)
+def test_a_wrong_value_is_named_without_a_traceback(shop: Any, words: tuple[str, ...], said: str) -> None:
+    done = shop("dlq", "list", "--app", "shop:stem", *words)
+    assert done.status == 2
+    assert said in done.err

@@ -51,6 +51,12 @@ async def test_a_page_is_filtered_by_id_reason_and_age() -> None:
             await letters.list(before=start.replace(tzinfo=None))
         with pytest.raises(ValueError, match="limit=0"):
             await letters.list(limit=0)
+        with pytest.raises(ValueError, match="cursor='zz' is none"):
+            await letters.list(cursor="zz")
+        with pytest.raises(ValueError, match="keep=-1"):
+            await letters.purge(keep=-1)
+        assert await letters.count(ids=ids[0]) == 1
+        assert await letters.count() == 4
 
 
 async def test_a_replay_runs_again_as_the_next_generation() -> None:

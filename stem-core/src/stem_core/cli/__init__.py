@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = module.run(parsed)
         sys.stdout.flush()
-    except ConfigurationError as error:
+    except (ConfigurationError, ValueError) as error:  # what was given is wrong, and the text says what
         return _complain(error, MISUSED)
     except (StemError, OSError) as error:
         if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
