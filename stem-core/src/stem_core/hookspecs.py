@@ -104,13 +104,18 @@ def stem_task_succeeded(envelope: Envelope, attempt: int, seconds: float) -> Non
 
 
 @hookspec
-def stem_task_failed(envelope: Envelope, attempt: int, error: TaskError) -> None:
-    """The task ended in failure; nothing more is tried."""
+def stem_task_failed(envelope: Envelope, attempt: int, error: TaskError, seconds: float | None) -> None:
+    """The task ended in failure, after ``seconds`` in its handler; nothing more is tried.
+
+    ``seconds`` is None when the handler was not called: an unknown task, arguments that cannot be decoded.
+    """
 
 
 @hookspec
-def stem_task_retried(envelope: Envelope, attempt: int, error: TaskError, delay: float) -> None:
-    """The run failed and is tried again after ``delay`` seconds."""
+def stem_task_retried(
+    envelope: Envelope, attempt: int, error: TaskError, delay: float, seconds: float | None
+) -> None:
+    """The run failed, after ``seconds`` in its handler, and is tried again after ``delay`` seconds."""
 
 
 @hookspec

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -18,6 +20,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
+        self.seconds: list[float | None] = []
 
     @hookimpl
     def stem_worker_started(self, worker_id: str, queues: tuple[str, ...]) -> None:
@@ -41,11 +44,15 @@ class Watcher:
         self.told.append(("succeeded", envelope.name, attempt))
 
     @hookimpl
-    def stem_task_failed(self, envelope: Any, attempt: int, error: Any) -> None:
+    def stem_task_failed(self, envelope: Any, attempt: int, error: Any, seconds: float | None) -> None:
+        self.seconds.append(seconds)
         self.told.append(("failed", envelope.name, attempt, error.message))
 
     @hookimpl
-    def stem_task_retried(self, envelope: Any, attempt: int, error: Any, delay: float) -> None:
+    def stem_task_retried(
+        self, envelope: Any, attempt: int, error: Any, delay: float, seconds: float | None
+    ) -> None:
+        self.seconds.append(seconds)
         self.told.append(("retried", envelope.name, attempt, error.message, delay))
 
     @hookimpl
@@ -86,6 +93,41 @@ async def test_a_plugin_sees_the_way_of_every_task() -> None:
             ("failed", "bad", 1, "no"),
             ("dead-lettered", "default", "max-retries-exhausted"),
         ]
+
+
+async def test_a_plugin_sees_how_long_a_failure_took_if_there_was_a_run() -> None:
+    watcher = Watcher()
+    stem = Stem("memory://", plugins=[watcher])
+
+    @stem.task(name="slow", max_retries=1)
+    async def slow() -> None:
+        await asyncio.sleep(0.02)
+        raise ValueError("no")
+
+    @stem.task(name="thread")
+    def thread() -> None:
+        time.sleep(0.02)
+        raise ValueError("no")
+
+    @stem.task(name="large", result_encoder="json")
+    async def large() -> object:
+        await asyncio.sleep(0.02)
+        return object()
+
+    async with stem:
+        for call, spent in (
+            (slow.call(), [True, True]),
+            (thread.call(), [True]),
+            (large.call(), [True]),
+        ):
+            watcher.seconds.clear()
+            await stem.enqueue_call(call)
+            await Worker(stem).run(until_empty=True)
+            assert [each is not None and 0.02 <= each < 60 for each in watcher.seconds] == spent
+        watcher.seconds.clear()
+        await stem.enqueue("unheard of")
+        await Worker(stem, unknown_task_grace=0).run(until_empty=True)
+        assert watcher.seconds == [None]
 
 
 class Raising:

@@ -114,10 +114,12 @@ class TaskCounts:
         self.ended[*labels, "succeeded"] += 1
         self.durations.setdefault(labels, Histogram()).observe(seconds)
 
-    def _failed(self, envelope: Envelope, attempt: int, error: TaskError) -> None:
+    def _failed(self, envelope: Envelope, attempt: int, error: TaskError, seconds: float | None) -> None:
         self.ended[*self._labels(envelope), "failed"] += 1
 
-    def _retried(self, envelope: Envelope, attempt: int, error: TaskError, delay: float) -> None:
+    def _retried(
+        self, envelope: Envelope, attempt: int, error: TaskError, delay: float, seconds: float | None
+    ) -> None:
         self.ended[*self._labels(envelope), "retried"] += 1
 
     def _revoked(self, envelope: Envelope, reason: str) -> None:

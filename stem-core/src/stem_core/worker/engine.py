@@ -30,7 +30,7 @@ from stem_core.worker.intake import Intake
 from stem_core.worker.leases import LeaseKeeper
 from stem_core.worker.locks import LockReleaser
 from stem_core.worker.memory import resident
-from stem_core.worker.outcome import Failed, Finish, Kind
+from stem_core.worker.outcome import Failed, Finish, Kind, Succeeded
 from stem_core.worker.pool import Pool
 from stem_core.worker.processes import ProcessExecutor
 from stem_core.worker.queues import QueuePlan
@@ -312,7 +312,7 @@ class Engine:
         kind = finish.kind
         if kind is Kind.SUCCEEDED:
             stats.succeeded += 1
-            stats.seconds += finish.end.seconds  # type: ignore[union-attr]
+            stats.seconds += finish.end.seconds  # type: ignore[union-attr,operator]
         else:
             self._count(kind)
         if finish.envelope is not None and finish.envelope.unique is not None and kind in _FINAL:
@@ -360,7 +360,8 @@ class Engine:
     def _refused(self, finish: Finish, error: StemError) -> Finish:
         if finish.envelope is None:
             raise AssertionError("only a result can be too large, and it has an envelope")
-        end = Failed(error_of(error), DeadReason.REJECTED)
+        seconds = finish.end.seconds if isinstance(finish.end, Succeeded) else None
+        end = Failed(error_of(error), DeadReason.REJECTED, seconds=seconds)
         now = datetime.fromtimestamp(self._clock.time(), UTC)
         started_at = finish.update.started_at if finish.update is not None else None
         return outcome.failed(finish.envelope, finish.delivery, end, started_at=started_at, now=now)

@@ -75,6 +75,8 @@ class Failed(msgspec.Struct, frozen=True):
     error: TaskError
     reason: DeadReason
     detail: str = ""
+    seconds: float | None = None
+    """In the handler; None when it was not called."""
 
 
 class Retried(msgspec.Struct, frozen=True):
@@ -82,6 +84,7 @@ class Retried(msgspec.Struct, frozen=True):
 
     error: TaskError
     delay: float
+    seconds: float | None
 
 
 class Cancelled(msgspec.Struct, frozen=True):
@@ -108,9 +111,20 @@ class Finish(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         if isinstance(end, Succeeded):
             return {"envelope": self.envelope, "attempt": attempt, "seconds": end.seconds}
         if isinstance(end, Failed):
-            return {"envelope": self.envelope, "attempt": attempt, "error": end.error}
+            return {
+                "envelope": self.envelope,
+                "attempt": attempt,
+                "error": end.error,
+                "seconds": end.seconds,
+            }
         if isinstance(end, Retried):
-            return {"envelope": self.envelope, "attempt": attempt, "error": end.error, "delay": end.delay}
+            return {
+                "envelope": self.envelope,
+                "attempt": attempt,
+                "error": end.error,
+                "delay": end.delay,
+                "seconds": end.seconds,
+            }
         assert isinstance(end, Cancelled)
         return {"envelope": self.envelope, "reason": end.reason}
 

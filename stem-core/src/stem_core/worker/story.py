@@ -283,6 +283,7 @@ class Story:
     ) -> Finish:
         """Retried or over, as the policy says; ``reason`` forbids a retry."""
         envelope, delivery = run.envelope, run.delivery
+        seconds = None if run.started is None else time.monotonic() - run.started
         if reason is None:
             verdict = decide(
                 names,
@@ -295,10 +296,15 @@ class Story:
             if isinstance(verdict, Again):
                 longest = self._wiring.broker.capabilities.max_delay
                 delay = verdict.delay if longest is None else min(verdict.delay, longest)
-                return outcome.retried(envelope, delivery, Retried(error, delay), started_at=run.started_at)
+                end = Retried(error, delay, seconds)
+                return outcome.retried(envelope, delivery, end, started_at=run.started_at)
             reason = DeadReason(verdict.why)
         return outcome.failed(
-            envelope, delivery, Failed(error, reason), started_at=run.started_at, now=self._now()
+            envelope,
+            delivery,
+            Failed(error, reason, seconds=seconds),
+            started_at=run.started_at,
+            now=self._now(),
         )
 
     def _cut_short(self, run: Run, stop: Stop) -> Finish | None:
