@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from stem_core.errors import ConfigurationError
 
@@ -33,20 +33,28 @@ def without_query(url: str) -> str:
 
 
 def mask(url: str) -> str:
-    """The URL with every password replaced by ``***``, fit for logs and errors."""
+    """The URL with every password replaced by ``***``, fit for logs and errors. So is what only resembles one."""
+    if "://" not in url:
+        return _without_password(url)
     try:
         parts = urlsplit(url)
     except ValueError:
         return url.partition("://")[0] + "://***"
-    netloc = parts.netloc
-    if "@" in netloc:
-        user, _, host = netloc.rpartition("@")
-        name, colon, _ = user.partition(":")
-        netloc = f"{name}{':***' if colon else ''}@{host}"
+    if (
+        parts.netloc and "@" not in parts.netloc and "@" in url
+    ):  # a password with a / ? or # that is not escaped
+        return f"{parts.scheme}://***{url[url.rindex('@') :]}"
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     secret = any(_is_secret(key) for key, _ in pairs)
     query = "&".join(f"{k}={'***' if _is_secret(k) else v}" for k, v in pairs) if secret else parts.query
-    return urlunsplit((parts.scheme, netloc, parts.path, query, "")) if netloc or parts.query else url
+    return f"{parts.scheme}://{_without_password(parts.netloc)}{parts.path}{query and f'?{query}'}"
+
+
+def _without_password(text: str) -> str:
+    """``user:password@host`` without the password, which may hold an ``@`` of its own."""
+    user, at, host = text.rpartition("@")
+    name, colon, _ = user.partition(":")
+    return f"{name}{colon and ':***'}{at}{host}"
 
 
 def _is_secret(key: str) -> bool:

@@ -143,6 +143,13 @@ def test_a_manual_clock_rings_due_alarms_in_order() -> None:
         ("postgresql://u@h/db?password=x&schema=s", "postgresql://u@h/db?password=***&schema=s"),
         ("sqlite:///a.db", "sqlite:///a.db"),
         ("memory://", "memory://"),
+        ("unix:///run/redis.sock?password=x&db=1", "unix:///run/redis.sock?password=***&db=1"),
+        ("sqlite:///a@b.db?synchronous=normal", "sqlite:///a@b.db?synchronous=normal"),
+        ("redis://user:pa@ss@host/0", "redis://user:***@host/0"),
+        ("redis://user:pa/ss@host/0", "redis://***@host/0"),
+        ("redis://user:pa#s?s@host", "redis://***@host"),
+        ("user:secret@host:6379/0", "user:***@host:6379/0"),  # somebody forgot the scheme
+        ("http://[::1", "http://***"),
     ],
 )
 def test_a_shown_url_holds_no_password(url: str, shown: str) -> None:
