@@ -23,10 +23,13 @@ def declared(
 ) -> Task[..., Any]:
     """The task; single fields are taken over those of a whole ``options`` or ``metadata``.
 
-    :raises TypeError: a field is not known, or ``function`` is not callable.
+    :raises TypeError: a field is not known, or ``function`` is no function.
+    :raises ConfigurationError: a value is wrong, or the function cannot be run so.
     """
     if not callable(function):
         raise TypeError(f"{function!r} is not a function; @stem.task decorates one")
+    if isinstance(function, Task):
+        raise TypeError(f"{function!r} is a task already; another Stem takes it with stem.add(task)")
     rest = dict(fields)
     name = rest.pop("name", None) or default_name(function)
     options = rest.pop("options", None) or TaskOptions()

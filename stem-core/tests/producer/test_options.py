@@ -334,6 +334,8 @@ async def test_arguments_by_position_and_by_name(stem: Stem, take: Any) -> None:
 
 
 async def test_unknown_parts_of_a_decorator(stem: Stem) -> None:
+    with pytest.raises(TypeError, match="is a task already"):
+        stem.task(stem.task(name="b")(lambda: None))
     with pytest.raises(TypeError, match="'colour' is no field"):
         stem.task(colour="red")(lambda: None)  # type: ignore[call-overload]
     with pytest.raises(ConfigurationError, match="max_retries=-1"):
