@@ -117,6 +117,8 @@ class Parameters:
         self._names = names
         self._plain = _plain(function)
         self._types: dict[str, Any] | None = None
+        #: The types of all positional parameters, once resolved, where values of them need no conversion.
+        self._exact: tuple[type, ...] | None = None
         every = list(inspect.signature(function).parameters.values())
         self.wants_context = bool(every) and every[0].kind in _BY_POSITION and self._is_context(every[0])
         self._all = every[1:] if self.wants_context else every
@@ -158,6 +160,8 @@ class Parameters:
 
         :raises DecodeError: they do not fit, with the path to the value at fault.
         """
+        if not kwargs and tuple(map(type, args)) == self._exact:  # most calls
+            return list(args), {}
         if kwargs or not self._take(len(args)):
             try:
                 self._bind(args, kwargs)
@@ -229,6 +233,9 @@ class Parameters:
             self._types = {
                 name: hints.get(name, Any) for name in (*(each.name for each in self._all), "return")
             }
+            kinds = tuple(self._types[name] for name in self._positional)
+            if _EXACT.issuperset(kinds) and not self._only_by_keyword:
+                self._exact = kinds
         return self._types
 
     def _closure(self) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
 import itertools
 import threading
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-__all__ = ["Clock", "ManualClock", "SystemClock", "instant", "seconds"]
+__all__ = ["Clock", "ManualClock", "SystemClock", "instant", "now_of", "seconds"]
 
 
 class Clock(Protocol):
@@ -75,6 +76,13 @@ class ManualClock:
                 due.append(heapq.heappop(self._alarms)[2])
         for callback in due:
             callback()
+
+
+def now_of(clock: Clock) -> Callable[[], datetime]:
+    """What answers the clock's time as an aware UTC datetime; of the machine's clock in one step."""
+    if type(clock) is SystemClock:
+        return functools.partial(datetime.now, UTC)
+    return lambda: datetime.fromtimestamp(clock.time(), UTC)
 
 
 def seconds(value: float | timedelta) -> float:

@@ -299,17 +299,21 @@ class Engine:
             self._consumer.stop()  # now, and not at the next turn of the loop
             self._stop_asked.set()
 
-    def _stored(self, finish: Finish) -> None:
-        delivery, stats = finish.delivery, self._stats
-        self._leases.release(delivery.receipt)
+    def _stored(self, finishes: Sequence[Finish]) -> None:
+        for finish in finishes:
+            self._leases.release(finish.delivery.receipt)
+            self._follow(finish)
         self._pool.kick()  # it may wait for fewer unstored ones
+
+    def _follow(self, finish: Finish) -> None:
+        """What follows from an end once it is stored."""
+        delivery, stats, kind = finish.delivery, self._stats, finish.kind
         action = finish.settlement.action if finish.settlement is not None else None
         if self._own_delays is not None:
             if isinstance(action, Retry | Release):
                 self._own_delays[delivery.message.id] = time.monotonic() + action.delay
             else:
                 self._own_delays.pop(delivery.message.id, None)
-        kind = finish.kind
         if kind is Kind.SUCCEEDED:
             stats.succeeded += 1
             stats.seconds += finish.end.seconds  # type: ignore[union-attr,operator]

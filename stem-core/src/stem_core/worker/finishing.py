@@ -44,7 +44,7 @@ class Finisher:
         committer: Committer | None,
         *,
         still_wanted: Callable[[Finish], bool],
-        on_stored: Callable[[Finish], None],
+        on_stored: Callable[[Sequence[Finish]], None],
         on_dropped: Callable[[Finish], None],
         on_refused: Callable[[Finish, StemError], Finish],
         on_error: Callable[[], None],
@@ -154,16 +154,15 @@ class Finisher:
     async def _store_once(self, batch: Sequence[Finish]) -> Sequence[Finish]:
         """One try. Answers the finishes that replace those that were answered False."""
         if self._committer is not None:
-            answers = await self._committer.commit([self._step(each) for each in batch])
+            answers = await self._committer.commit([step_of(each, self._broker) for each in batch])
         else:
             answers = await self._in_safe_order(batch)
-        refused = []
-        for finish, done in zip(batch, answers, strict=True):
-            if done:
-                self._on_stored(finish)
-            else:
-                refused.append(finish)
-        return await self._by_what_is_recorded(refused) if refused else ()
+        if all(answers) and len(answers) == len(batch):
+            self._on_stored(batch)
+            return ()
+        pairs = list(zip(batch, answers, strict=True))
+        self._on_stored([finish for finish, done in pairs if done])
+        return await self._by_what_is_recorded([finish for finish, done in pairs if not done])
 
     async def _by_what_is_recorded(self, refused: Sequence[Finish]) -> Sequence[Finish]:
         again: list[Finish] = []
@@ -183,9 +182,6 @@ class Finisher:
                 continue
             again.append(outcome.recorded(finish.envelope, finish.delivery, status))
         return again
-
-    def _step(self, finish: Finish) -> Step:
-        return step_of(finish, self._broker)
 
     async def _in_safe_order(self, batch: Sequence[Finish]) -> Sequence[bool]:
         answers = [True] * len(batch)

@@ -17,7 +17,7 @@ A message acked before its run (``acks_late=False``) has no settlement left: its
 from __future__ import annotations
 
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
@@ -49,7 +49,7 @@ __all__ = [
 RUNNING_TTL: Final = 7 * 86_400.0
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """What a finish says; its value is the hook that tells of it."""
 
     SUCCEEDED = "stem_task_succeeded"

@@ -11,10 +11,9 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from stem_core.clock import Clock
+from stem_core.clock import Clock, now_of
 from stem_core.context import Controls, RetryTask, TaskContext, enter_task
 from stem_core.envelope import Ack, Settlement
 from stem_core.errors import DecodeError, SoftTimeLimitExceeded
@@ -69,6 +68,7 @@ class Story:
         self._state = state
         self._max_deliveries = max_deliveries
         self._clock = clock
+        self._now = now_of(clock)
         self._announce = announce
         self._admission = admission
         self._crashed = crashed
@@ -329,10 +329,6 @@ class Story:
         else:
             error = TaskError("stem_core.InputMissing", f"its input is missing: {found.what}")
         return self.failure(run, error, (error.type,), None, DeadReason.INPUT_MISSING)
-
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock.time(), UTC)
-
 
 def needs_preparation(run: Run) -> bool:
     """Whether something is awaited before the run starts; most have nothing."""
