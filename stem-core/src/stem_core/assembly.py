@@ -217,7 +217,13 @@ def _registry(
     args_encoder: str | PayloadEncoder, result_encoder: str | PayloadEncoder, encoders: Encoders
 ) -> TaskPayloadEncoderRegistry:
     if not isinstance(encoders, TaskPayloadEncoderRegistry):
-        return TaskPayloadEncoderRegistry(args_encoder, result_encoder, encoders)
+        given: tuple[Any, ...] = tuple(encoders)  # "cbor" would be four encoders of one letter
+        if any(isinstance(each, str) for each in given):
+            raise ConfigurationError(
+                f"encoders={encoders!r} takes encoder objects, or a registry; what is installed is known by its id: "
+                "args_encoder='cbor', result_encoder='cbor'"
+            )
+        return TaskPayloadEncoderRegistry(args_encoder, result_encoder, given)
     if (args_encoder, result_encoder) != ("json", "json"):
         raise ConfigurationError(
             "encoders= is a registry, which has its own args_encoder and result_encoder; give them there"

@@ -161,10 +161,11 @@ def discover(
     environment: Mapping[str, str] | None = None,
     extra: Sequence[object] = (),
 ) -> Catalogue:
-    """Load every installed plugin, one at a time. A plugin's fault never raises: it is recorded.
+    """Load every installed plugin, one at a time. An installed one's fault never raises: it is recorded.
 
     :param entry_points: what to load; the installed ones of group ``stem`` when None.
     :param extra: plugin objects given by the application, named by their class or module.
+    :raises PluginError: one of ``extra`` cannot be used.
     """
     environment = os.environ if environment is None else environment
     allowed, disabled = _names(environment, ALLOW_ENV), _names(environment, DISABLE_ENV)
@@ -189,6 +190,8 @@ def discover(
     for plugin in extra:
         name = getattr(plugin, "__name__", type(plugin).__name__)
         _add(catalogue, hooks, plugin, name, "given to Stem(plugins=...)", "")
+        if not catalogue.plugins[-1].provides:  # an application's own, so it was meant to do something
+            raise PluginError(f"{plugin!r} has no hook: mark its functions with stem_core.hookimpl")
     catalogue.hooks = {name: tuple(functions) for name, functions in hooks.items()}
     return catalogue
 

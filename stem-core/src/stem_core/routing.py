@@ -110,8 +110,12 @@ def routing_from(given: Routing | Mapping[str, Any] | str | Path) -> Routing:
             import tomllib
 
             given = tomllib.loads(Path(given).read_text(encoding="utf-8"))
+        if not isinstance(given, Mapping):
+            raise TypeError(
+                f"a {type(given).__name__}, where a Routing, a mapping or the path of a file is due"
+            )
         return msgspec.convert(_strict(given), Routing)
-    except (OSError, ValueError, msgspec.ValidationError) as error:
+    except (OSError, TypeError, ValueError, msgspec.ValidationError) as error:
         raise ConfigurationError(f"{where}: not a routing: {error}") from error
 
 

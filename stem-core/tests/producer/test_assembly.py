@@ -106,6 +106,20 @@ def test_from_env_names_the_variable(environment: dict[str, str], words: str) ->
         Stem.from_env(environment)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"encoders": "cbor"}, "args_encoder='cbor'"),
+        ({"encoders": ["cbor"]}, "takes encoder objects"),
+        ({"plugins": [object()]}, "mark its functions with stem_core.hookimpl"),
+        ({"routing": 5}, "a int, where a Routing"),
+    ],
+)
+def test_what_would_silently_do_nothing_is_refused(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        Stem("memory://", **arguments)
+
+
 def test_no_secret_in_a_repr(clean_environment: Any) -> None:
     assert "secret" not in repr(Stem("redis://user:secret@localhost/0"))
 
