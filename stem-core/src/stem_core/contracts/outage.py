@@ -1,4 +1,4 @@
-"""Law 15 for brokers and backends: what a lost connection is, and that it ends."""
+"""Law 15: what a lost connection is, and that it ends."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+import pytest
+
 from stem_core.contracts.driver import Driver
 from stem_core.contracts.laws import LawBroken, broken, check
 from stem_core.errors import StemError
 
-__all__ = ["Outage", "recovers"]
+__all__ = ["Outage", "given", "recovers"]
 
 #: Enter it: the store cannot be reached. Leave it: it can.
 Outage = Callable[[], AbstractContextManager[object]]
 Calls = Mapping[str, Callable[[], Coroutine[Any, Any, object]]]
+
+
+def given(outage: Outage | None) -> Outage:
+    """``outage``, or the running test is skipped."""
+    if outage is None:
+        pytest.skip("not given: outage")
+    return outage
 
 
 def recovers(driver: Driver, outage: Outage, calls: Calls, patience: float) -> None:

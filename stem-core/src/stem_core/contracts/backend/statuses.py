@@ -14,7 +14,7 @@ from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import check
 from stem_core.contracts.punctual import punctual
 from stem_core.contracts.strategies import same, updates
-from stem_core.ports.backend import Backend
+from stem_core.ports.backend import Backend, Outcome
 from stem_core.status import (
     PUBLISH_FAILED,
     Progress,
@@ -199,29 +199,49 @@ class StatusLaws(BackendBase):
         check(found == [ids[3], None, ids[0], ids[3], ids[1]], 21, f"fetch of {asked} gave {found}")
         check(desk.fetch() == [] and desk.record() == [], 21, "nothing asked, something answered")
 
-    def test_law_21_namespaces_are_isolated(self, lab: BackendLab) -> None:
+    def test_law_10_namespaces_are_isolated(self, lab: BackendLab) -> None:
         mine, other = lab.desk(), lab.desk(namespace=lab.driver.namespace + "x")
         mine.record(StatusUpdate(id="same", state=TaskState.SUCCEEDED))
         check(other.one("same") is None, 10, "fetch shows another namespace's status")
+        check(other.wait("same", 0.0) is None, 10, "wait gives another namespace's status")
         check(
             other.record(StatusUpdate(id="same", state=TaskState.QUEUED)) == [True],
             10,
-            "refused for another's",
+            "an end in another namespace refused an update in this one",
         )
         if lab.caps.listing:
             check(
                 [s.state for s in other.listed()] == [TaskState.QUEUED], 10, "list shows another namespace's"
             )
         if lab.caps.state:
-            mine.state_write("k", b"", expect=0)
+            version = mine.state_write("k", b"", expect=0)
             check(
                 other.state_read("k").value is None and not other.state_scan(""),
                 10,
-                "state of another namespace",
+                "state_read or state_scan shows another namespace's value",
+            )
+            check(not other.state_delete("k", expect=version), 10, "state_delete reached another namespace")
+            check(
+                mine.state_read("k").version == version,
+                10,
+                "a value is gone after a call in another namespace",
             )
         if lab.caps.groups:
+            good = Outcome(TaskState.SUCCEEDED)
             mine.group_create("g", ["a"])
-            check(other.group_get("g") is None, 10, "a group of another namespace")
+            check(other.group_get("g") is None, 10, "group_get shows another namespace's group")
+            check(not other.group_add("g", "a", good).complete, 10, "group_add reached another namespace")
+            check(
+                not other.group_close("g", "cancelled").complete, 10, "group_close reached another namespace"
+            )
+            check(mine.group_add("g", "a", good).complete, 10, "a call in another namespace changed a group")
+        if lab.caps.limiter:
+            granted = [desk.limit_take("l", 3, 0.001, 3).granted for desk in (mine, other, mine)]
+            check(
+                granted == [True, True, False],
+                10,
+                f"3 of 3 permits taken here, there and here: granted {granted}",
+            )
 
     @punctual
     def test_law_23_kept_for_its_ttl_and_no_longer(self, lab: BackendLab) -> None:

@@ -1,19 +1,24 @@
-"""Laws 16 and 22: waiting for a result, and closing."""
+"""Laws 15, 16, 19 and 22: waiting for a result, lost connections, closing, and what is durable."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
 
 import pytest
 
 from stem_core.contracts.backend.base import BackendBase
-from stem_core.contracts.backend.lab import BackendLab
+from stem_core.contracts.backend.lab import BackendLab, Desk
+from stem_core.contracts.backend.shared import OPTIONAL
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import LawBroken, broken, check
-from stem_core.contracts.outage import Outage, recovers
+from stem_core.contracts.outage import Outage, given, recovers
+from stem_core.contracts.strategies import same
 from stem_core.errors import StemError
-from stem_core.ports.backend import Backend
+from stem_core.ports.backend import Backend, Outcome
 from stem_core.status import PUBLISH_FAILED, StatusUpdate, TaskState, TaskStatus
 
 __all__ = ["WaitingLaws"]
@@ -122,8 +127,7 @@ class WaitingLaws(BackendBase):
     def test_law_15_a_lost_connection_is_an_error_and_ends(
         self, lab: BackendLab, outage: Outage | None
     ) -> None:
-        if outage is None:
-            pytest.skip("not given: outage")
+        outage = given(outage)
         desk = lab.desk()
         backend = desk.backend
         desk.record(StatusUpdate(id="before", state=TaskState.SUCCEEDED))
@@ -131,9 +135,54 @@ class WaitingLaws(BackendBase):
             "record": lambda: backend.record([StatusUpdate(id=unique("s"), state=TaskState.QUEUED)]),
             "fetch": lambda: backend.fetch(["before"]),
             "wait": lambda: backend.wait("before", 5.0),
+            "wait for what is to come": lambda: backend.wait(unique("s"), 0.1),
+            **self._optional(backend),
         }
         recovers(lab.driver, outage, calls, self.prompt + 10.0)
-        check(desk.one("before") is not None, 15, "after an outage")
+        check(desk.record(StatusUpdate(id="after", state=TaskState.SUCCEEDED)) == [True], 15,
+              "a first update after an outage was refused")  # fmt: skip
+        check(desk.one("after") is not None, 15, "what was recorded after an outage is not there")
+
+    def _optional(self, backend: Backend) -> dict[str, Callable[[], Coroutine[Any, Any, Any]]]:
+        """A call of each optional method that is declared."""
+        declared = [methods for name, methods in OPTIONAL.items() if getattr(self.spec.capabilities, name)]
+        return {name: partial(call, backend) for methods in declared for name, call in methods.items()}
+
+    def test_law_19_durable_statuses_survive_every_client(self, lab: BackendLab) -> None:
+        """The store is closed by everybody and opened again."""
+        self.needs("durable")
+        desk = lab.desk()
+        before = self._stored(desk, write=True)
+        lab.driver.run(desk.backend.close())
+        after = self._stored(lab.desk(), write=False)
+        check(same(after, before), 19, f"{before} before everybody closed, {after} after")
+
+    def test_law_19_durable_statuses_survive_an_outage(self, lab: BackendLab, outage: Outage | None) -> None:
+        self.needs("durable")
+        outage = given(outage)
+        before = self._stored(lab.desk(), write=True)
+        with outage():
+            pass
+        after = self._stored(lab.desk(), write=False)
+        check(same(after, before), 19, f"{before} before the store went down, {after} after")
+
+    def _stored(self, desk: Desk, *, write: bool) -> list[object]:
+        """A status, a group and a value, as they are read; written first where asked."""
+        if write:
+            desk.record(StatusUpdate(id="s", state=TaskState.SUCCEEDED, payload=b"\0kept", encoder="json"))
+        found: list[object] = [desk.one("s")]
+        if self.spec.capabilities.groups:
+            if write:
+                desk.group_create("g", ["a", "b"])
+                desk.group_add("g", "a", Outcome(TaskState.SUCCEEDED, b"\0kept", "json"))
+            group = desk.group_get("g")
+            found.append(group and (group.members, dict(group.outcomes), group.completed_by))
+        if self.spec.capabilities.state:
+            if write:
+                desk.state_write("k", b"\0kept", expect=0)
+            read = desk.state_read("k")
+            found.append((read.value, read.version))
+        return found
 
     def test_law_16_close_is_idempotent_and_final(self, lab: BackendLab) -> None:
         desk, other = lab.desk(), lab.desk()
@@ -143,13 +192,16 @@ class WaitingLaws(BackendBase):
                 lab.driver.run(desk.backend.close())
             except Exception as error:
                 raise LawBroken(16, f"close number {number + 1} raised {error!r}") from error
-        for name, work in (
-            ("record", desk.backend.record([StatusUpdate(id="x", state=TaskState.SUCCEEDED)])),
-            ("fetch", desk.backend.fetch(["x"])),
-            ("wait", desk.backend.wait("x", 0.0)),
-        ):
+        backend = desk.backend
+        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "record": lambda: backend.record([StatusUpdate(id="x", state=TaskState.SUCCEEDED)]),
+            "fetch": lambda: backend.fetch(["x"]),
+            "wait": lambda: backend.wait("x", 0.0),
+            **self._optional(backend),
+        }
+        for name, call in calls.items():
             try:
-                lab.driver.run(self.within(work))
+                lab.driver.run(self.within(call()))
             except LawBroken:
                 raise
             except StemError:

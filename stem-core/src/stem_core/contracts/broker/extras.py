@@ -14,6 +14,7 @@ from stem_core.contracts.broker.base import BrokerBase
 from stem_core.contracts.broker.lab import BrokerLab
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import LawBroken, broken, check
+from stem_core.contracts.outage import Outage, given
 from stem_core.contracts.punctual import punctual
 from stem_core.envelope import DeadLetter, Release, Retry
 from stem_core.errors import ConfigurationError, PublishError, UnsupportedCapability
@@ -256,6 +257,33 @@ class ExtraLaws(BrokerBase):
         counts = [(s.ready, s.scheduled, s.leased, s.dead) for s in (before, after)]
         check(counts[0] == counts[1], 19, f"{before} before everybody closed, {after} after")
         check(again.end(held), 19, "a lease did not survive its client")
+
+    def test_law_19_durable_messages_survive_an_outage(self, lab: BrokerLab, outage: Outage | None) -> None:
+        """What was acknowledged: a publish, an ack, a dead letter. A lease may be lost with the store."""
+        self.needs("durable")
+        outage = given(outage)
+        client = lab.client()
+        acked, dead, *waiting = lab.messages(4)
+        client.publish(acked)
+        client.end(client.one(lab.queue))
+        if self.spec.capabilities.dead_letters:
+            client.publish(dead)
+            client.bury(lab.queue)
+        client.publish(*waiting)
+        with outage():
+            pass
+        again = lab.client()
+        found, wanted = (sorted(each) for each in ([d.message.id for d in again.drain(lab.queue)],
+                                                   [m.id for m in waiting]))  # fmt: skip
+        check(found == wanted, 19, f"{wanted} were waiting when the store went down, {acked.id!r} was acked, and "
+              f"{found} came after")  # fmt: skip
+        if self.spec.capabilities.dead_letters:
+            listed = [each.message.id for each in again.dead_list(lab.queue).items]
+            check(
+                listed == [dead.id],
+                19,
+                f"{dead.id!r} was dead when the store went down; listed after: {listed}",
+            )
 
     # what is not declared
 

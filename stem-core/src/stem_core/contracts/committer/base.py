@@ -11,6 +11,7 @@ from stem_core.contracts.backend.lab import Desk
 from stem_core.contracts.broker.lab import BrokerLab, Client
 from stem_core.contracts.driver import Driver
 from stem_core.contracts.laws import check
+from stem_core.contracts.outage import Outage
 from stem_core.contracts.pace import Pace
 from stem_core.contracts.profile import Profile, choose
 from stem_core.contracts.time import ManualTime, RealTime, Time
@@ -41,9 +42,9 @@ class CommitLab(BrokerLab):
             self.driver, self.driver.backend(self.backend_spec, self.backend_url, namespace=namespace)
         )
 
-    def joined(self) -> tuple[Client, Desk, Committer]:
+    def joined(self, *, namespace: str | None = None) -> tuple[Client, Desk, Committer]:
         """An open broker and backend, and their committer, which must be there."""
-        client, desk = self.client(), self.desk()
+        client, desk = self.client(namespace=namespace), self.desk(namespace=namespace)
         committer = client.broker.join(desk.backend)
         if committer is None:
             pytest.fail(
@@ -90,6 +91,11 @@ class CommitterBase:
     @pytest.fixture
     def backend_url(self, url: str) -> str:
         return url
+
+    @pytest.fixture
+    def outage(self) -> Outage | None:
+        """A function giving a context manager in which the store cannot be reached; None where none can be lost."""
+        return None
 
     def time(self) -> Time:
         """The time one lab lives by; override it when your store's clock can be moved."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from stem_core.contracts.committer.equally import EqualLaws
 from stem_core.contracts.committer.steps import StepLaws
+from stem_core.contracts.committer.store import StoreLaws
 
 __all__ = ["CommitterContract"]
 
 
-class CommitterContract(StepLaws, EqualLaws):
-    """Laws 30 to 32. Subclass it, set ``broker`` and ``backend``, override the fixture ``url``::
+class CommitterContract(StepLaws, EqualLaws, StoreLaws):
+    """Laws 30 to 32, and 10, 15 and 16 for steps. Subclass it, set ``broker`` and ``backend``, override the fixture ``url``::
 
         class TestMyCommitter(CommitterContract):
             broker, backend = MY_BROKER, MY_BACKEND
