@@ -112,7 +112,10 @@ class Parameters:
     """What a handler takes. Made once per task; read only."""
 
     def __init__(self, function: Callable[..., Any], names: Mapping[str, Any] | None = None) -> None:
-        """:param names: where to look for annotations beside the function's own module (a caller's locals)."""
+        """:param names: where to look for annotations beside the function's own module (a caller's locals).
+
+        :raises ConfigurationError: a ``TaskContext`` stands where nobody fills it in.
+        """
         self._function = function
         self._names = names
         self._plain = _plain(function)
@@ -122,6 +125,13 @@ class Parameters:
         every = list(inspect.signature(function).parameters.values())
         self.wants_context = bool(every) and every[0].kind in _BY_POSITION and self._is_context(every[0])
         self._all = every[1:] if self.wants_context else every
+        for each in self._all:
+            if self._is_context(each):
+                where = getattr(function, "__qualname__", repr(function))
+                raise ConfigurationError(
+                    f"{where}: only a first parameter is filled in with the TaskContext; move {each.name!r} there, or call "
+                    "current_task()"
+                )
         self._signature = inspect.Signature(self._all)
         positional = [each for each in self._all if each.kind in _BY_POSITION]
         self._positional = tuple(each.name for each in positional)

@@ -157,10 +157,14 @@ def test_only_a_leading_task_context_is_injected() -> None:
     def with_object(value: object) -> None: ...
     def with_any(value: Any) -> None: ...
     def second(a: int, ctx: TaskContext) -> None: ...
+    def by_keyword(*, ctx: TaskContext) -> None: ...
 
     assert Parameters(with_context).wants_context
     assert Parameters(with_context).convert([1], {}) == ([1], {})
-    assert not any(Parameters(each).wants_context for each in (with_object, with_any, second))
+    assert not any(Parameters(each).wants_context for each in (with_object, with_any))
+    for misplaced in (second, by_keyword):  # nobody would fill it in
+        with pytest.raises(ConfigurationError, match="move 'ctx' there"):
+            Parameters(misplaced)
 
 
 def test_an_annotation_from_an_enclosing_function_is_found() -> None:
