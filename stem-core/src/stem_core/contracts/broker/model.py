@@ -289,8 +289,8 @@ class BrokerModel:
     # operate
 
     def unsettled(self, held: Held, now: Span) -> bool:
-        """Whether it may be ready or leased as the broker likes: its lease ended, or a ghost has it."""
-        return (held.place == "leased" and self.chance(held, now) != "no") or held.ghost_until > now.lo
+        """Whether it may be ready or leased as the broker likes: its lease ended, or a ghost has or had it."""
+        return (held.place == "leased" and self.chance(held, now) != "no") or held.ghosts > 0
 
     def counted(self, queue: str, stats: QueueStats, now: Span) -> None:
         """Check ``stats``: exact where nothing is legal either way."""
