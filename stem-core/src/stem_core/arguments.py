@@ -244,7 +244,8 @@ class Parameters:
                 name: hints.get(name, Any) for name in (*(each.name for each in self._all), "return")
             }
             kinds = tuple(self._types[name] for name in self._positional)
-            if _EXACT.issuperset(kinds) and not self._only_by_keyword:
+            # A class first: not every annotation can be looked up in a set.
+            if all(type(each) is type and each in _EXACT for each in kinds) and not self._only_by_keyword:
                 self._exact = kinds
         return self._types
 

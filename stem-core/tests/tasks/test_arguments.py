@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Optional, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Optional, TypedDict
 from uuid import UUID
 
 import attrs
@@ -165,6 +165,12 @@ def test_only_a_leading_task_context_is_injected() -> None:
     for misplaced in (second, by_keyword):  # nobody would fill it in
         with pytest.raises(ConfigurationError, match="move 'ctx' there"):
             Parameters(misplaced)
+
+
+def test_an_annotation_need_not_be_hashable() -> None:
+    def handler(value: Annotated[int, {"unit": "m"}], times: int) -> None: ...
+
+    assert Parameters(handler).convert([1, 2], {}) == ([1, 2], {})
 
 
 def test_an_annotation_from_an_enclosing_function_is_found() -> None:
