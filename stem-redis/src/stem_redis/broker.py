@@ -48,8 +48,8 @@ class RedisBroker:
         await self.server.open()
 
     async def close(self) -> None:
-        await self.server.close()
         await self._doorbell.close()
+        await self.server.close()
 
     # publish
 
@@ -79,46 +79,27 @@ class RedisBroker:
             return []
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
+        arguments = limit, milliseconds(lease)
+        queues = self._in_turn(names)
+        answer = await self.server.run("claim", self._roots(queues), *arguments)
         while True:
-            self._turn += 1
-            at = self._turn % len(names)
-            in_turn = names[at:] + names[:at]
-            found, until_next = await self._claim(in_turn, limit, lease)
+            found, until_next = _deliveries(queues, lease, answer)
             left = deadline - loop.time()
             if found or left <= 0:
                 return found
-            roots = [self.keys.root(name) for name in in_turn]
-            rang = await self._doorbell.wait(roots, min(left, until_next))
-            if not rang and left <= until_next:  # nothing came, and nothing was due
-                return []
+            queues = self._in_turn(names)
+            answer = await self._doorbell.wait(
+                self._roots(queues), min(left, until_next), "claim", *arguments
+            )
 
-    async def _claim(self, names: Sequence[str], limit: int, lease: float) -> tuple[list[Delivery], float]:
-        """What there is now, and the seconds until something may become due."""
-        roots = [self.keys.root(name) for name in names]
-        now, until_next, groups = await self.server.run("claim", roots, limit, milliseconds(lease))
-        lease_until = instant_of(now) + timedelta(seconds=lease)
-        found: list[Delivery] = []
-        for index, level, entries, counts in groups:
-            queue = names[index - 1]
-            for n, (entry, fields) in enumerate(entries):
-                given = counts[n] if counts else 1
-                generation = attempt = deliveries = once = 0
-                if len(fields) > 4:
-                    generation, attempt, deliveries, once = map(int, fields[5].split())
-                id = fields[1].decode()
-                found.append(
-                    Delivery(
-                        message=Message(
-                            id=id, queue=queue, sealed=fields[3], priority=level, once=bool(once)
-                        ),
-                        receipt=f"{level} {entry.decode()} {given} {id} {once} {queue}",
-                        lease_until=lease_until,
-                        generation=generation,
-                        attempt=attempt,
-                        deliveries=deliveries + given,
-                    )
-                )
-        return found, until_next / 1000
+    def _in_turn(self, names: Sequence[str]) -> list[str]:
+        """The queues, beginning with another one each time."""
+        self._turn += 1
+        at = self._turn % len(names)
+        return [*names[at:], *names[:at]]
+
+    def _roots(self, names: Sequence[str]) -> list[str]:
+        return [self.keys.root(name) for name in names]
 
     # leases
 
@@ -267,3 +248,29 @@ class RedisBroker:
             "stem-redis has no 'transactional_publish': publish after your transaction has committed, "
             "or use stem-postgres on the database it is in"
         )
+
+
+def _deliveries(queues: Sequence[str], lease: float, answer: Any) -> tuple[list[Delivery], float]:
+    """What a claim handed out, and the seconds until something may become due."""
+    now, until_next, groups = answer
+    lease_until = instant_of(now) + timedelta(seconds=lease)
+    found: list[Delivery] = []
+    for index, level, entries, counts in groups:
+        queue = queues[index - 1]
+        for n, (entry, fields) in enumerate(entries):
+            given = counts[n] if counts else 1
+            generation = attempt = deliveries = once = 0
+            if len(fields) > 4:
+                generation, attempt, deliveries, once = map(int, fields[5].split())
+            id = fields[1].decode()
+            found.append(
+                Delivery(
+                    message=Message(id=id, queue=queue, sealed=fields[3], priority=level, once=bool(once)),
+                    receipt=f"{level} {entry.decode()} {given} {id} {once} {queue}",
+                    lease_until=lease_until,
+                    generation=generation,
+                    attempt=attempt,
+                    deliveries=deliveries + given,
+                )
+            )
+    return found, until_next / 1000

@@ -108,7 +108,22 @@ class Server:
 
         :raises AdapterError: it may have run; :exc:`Refused` and :exc:`Unreached`: it has not.
         """
-        return (await self.run_all(SCRIPTS[script], [(keys, args)]))[0]
+        (answer,) = await self._exchange([self.invocation(script, keys, *args)])
+        return await self.answer_of(answer, script, keys, *args)
+
+    def invocation(self, script: str, keys: Sequence[str], *args: bytes | str | int) -> Command:
+        """The command that runs a script; :meth:`answer_of` reads its answer."""
+        return ("EVALSHA", SCRIPTS[script].sha, len(keys), *keys, *args)
+
+    async def answer_of(self, answer: Any, script: str, keys: Sequence[str], *args: bytes | str | int) -> Any:
+        """What a script answered to its :meth:`invocation`. Run again if the server did not know it.
+
+        :raises AdapterError: as :meth:`run`.
+        """
+        if is_unknown_script(answer):  # it restarted, or was flushed
+            (answer,) = await self._exchange([("EVAL", SCRIPTS[script].text, len(keys), *keys, *args)])
+        self.raise_refusal(answer)
+        return answer
 
     async def run_all(
         self, script: Script, calls: Iterable[tuple[Sequence[str], Sequence[bytes | str | int]]]
@@ -126,7 +141,7 @@ class Server:
 
         answers = await self._exchange(commands())
         lost = [n for n, answer in enumerate(answers) if is_unknown_script(answer)]
-        if lost:  # it restarted, or was flushed
+        if lost:
             again: list[Command] = [("EVAL", script.text, *sent[n]) for n in lost]
             for n, answer in zip(lost, await self._exchange(again), strict=True):
                 answers[n] = answer
@@ -195,10 +210,10 @@ class Server:
         self._lent.add(link)
         return link
 
-    async def give_back(self, link: Link, *, reuse: bool = False) -> None:
-        """``reuse`` when no answer is outstanding on it."""
+    async def give_back(self, link: Link) -> None:
+        """Take a link back that was lent, if no answer is outstanding on it; else close it first."""
         self._lent.discard(link)
-        if reuse and link.alive and not self._closed:
+        if link.alive and not self._closed:
             self._idle.append(link)
         else:
             await link.close()

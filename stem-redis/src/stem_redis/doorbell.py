@@ -1,7 +1,9 @@
 """Waiting for work without asking again and again: an idle worker blocks on its queues' bells.
 
-A bell wakes one worker, and a worker that leaves messages behind rings it again. So a bell must not get lost with a
-worker that was cancelled while it waited: its request stays under way, and a bell it still gets is passed on.
+The claim that a bell calls for is sent along behind the request that blocks, so that it costs no round trip: the server
+does it when the bell has rung, or when the time is up. Whoever is cancelled hangs up, and the server does not do it
+any more. But it may still get a bell, until the server has noticed. A bell wakes one worker, so that it must not be lost:
+it is rung once more, after the hanging up.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from typing import Any, Final
 
 from stem_core.errors import StemError
 from stem_redis.connection import Server
-from stem_redis.link import Link, pack
+from stem_redis.link import pack
 
 __all__ = ["Doorbell"]
 
 _BELL: Final = ":bell"
 #: Seconds an answer may be late before the connection counts as half-open.
 _GRACE: Final = 5.0
+#: Seconds :meth:`Doorbell.close` waits for bells to be rung once more.
+_LAST_WAIT: Final = 1.0
 
 
 class Doorbell:
@@ -27,51 +31,36 @@ class Doorbell:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._left_behind: set[asyncio.Task[list[Any]]] = set()
         self._ringing: set[asyncio.Task[None]] = set()
 
-    async def wait(self, roots: Sequence[str], seconds: float) -> bool:
-        """Whether a bell of ``roots`` rang within ``seconds`` (at most a few)."""
-        link = await self._server.lend()
+    async def wait(self, roots: Sequence[str], seconds: float, script: str, *args: bytes | str | int) -> Any:
+        """What ``script`` answers when a bell of ``roots`` has rung, or after ``seconds`` (at most a few)."""
         block = max(seconds, 0.001)
-        request = pack("BLPOP", *(root + _BELL for root in roots), f"{block:.3f}")
-        waiting = asyncio.create_task(link.exchange([request], block + _GRACE))
+        bell = pack("BLPOP", *(root + _BELL for root in roots), f"{block:.3f}")
+        after = pack(*self._server.invocation(script, roots, *args))
+        link = await self._server.lend()
         try:
-            answers = await asyncio.shield(waiting)
+            rang, answer = await link.exchange((bell, after), block + _GRACE)
         except asyncio.CancelledError:
-            self._leave_behind(waiting, link)
+            self._ring_again(roots)
             raise
-        except BaseException:
+        finally:
             await self._server.give_back(link)
-            raise
-        await self._server.give_back(link, reuse=not isinstance(answers[0], Exception))
-        self._server.raise_refusal(answers[0])
-        return answers[0] is not None
+        self._server.raise_refusal(rang)
+        return await self._server.answer_of(answer, script, roots, *args)
 
     async def close(self) -> None:
-        """Stop what cancelled waits left behind."""
-        tasks = [*self._left_behind, *self._ringing]
-        for task in tasks:
+        """Let bells be rung once more."""
+        if self._ringing:
+            await asyncio.wait(self._ringing, timeout=_LAST_WAIT)
+        for task in self._ringing:
             task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError, StemError):
-                await task
 
-    def _leave_behind(self, waiting: asyncio.Task[list[Any]], link: Link) -> None:
-        self._left_behind.add(waiting)
-
-        def done(task: asyncio.Task[list[Any]]) -> None:
-            self._left_behind.discard(task)
-            failed = task.cancelled() or task.exception() is not None
-            answer = None if failed else task.result()[0]
-            after = asyncio.create_task(self._pass_on(link, answer))
-            self._ringing.add(after)
-            after.add_done_callback(self._ringing.discard)
-
-        waiting.add_done_callback(done)
-
-    async def _pass_on(self, link: Link, answer: Any) -> None:
-        await self._server.give_back(link, reuse=answer is None or isinstance(answer, list))
-        if isinstance(answer, list):
+    def _ring_again(self, roots: Sequence[str]) -> None:
+        async def ring() -> None:
             with suppress(StemError):  # idle workers look every few seconds in any case
-                await self._server.run("ring", [answer[0].decode().removesuffix(_BELL)])
+                await self._server.run("ring", roots)
+
+        task = asyncio.create_task(ring())
+        self._ringing.add(task)
+        task.add_done_callback(self._ringing.discard)

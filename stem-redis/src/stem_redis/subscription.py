@@ -58,4 +58,5 @@ class Subscription:
                 return kind.decode(), channel.decode(), data if isinstance(data, bytes) else b""
 
     async def close(self) -> None:
+        await self._link.close()
         await self._server.give_back(self._link)
