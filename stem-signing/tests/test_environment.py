@@ -207,3 +207,14 @@ def test_generate_refuses_what_it_does_not_know() -> None:
     with pytest.raises(ConfigurationError, match="cannot be the id of a key"):
         keys.generate("hmac-sha256", "a,b")
     assert keys.generate("hmac-sha256", "a") != keys.generate("hmac-sha256", "a")
+
+
+@pytest.mark.parametrize("algorithm", ["hmac-sha256", "ed25519"])
+def test_without_its_name_the_keys_tell_the_algorithm(algorithm: str) -> None:
+    environment = keys.generate(algorithm, "a")
+    named = keys.list_keys(environment)
+    del environment["STEM_SIGNING_ALGORITHM"]
+    assert keys.list_keys(environment) == named
+    assert keys.rotate(environment, "b")[0].variables["STEM_SIGNING_ALGORITHM"] == algorithm
+    with pytest.raises(ConfigurationError, match=r"^STEM_SIGNING_ALGORITHM: It is not set"):
+        keys.list_keys({})

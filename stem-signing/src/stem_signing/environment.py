@@ -1,6 +1,6 @@
 """The ``STEM_SIGNING_*`` variables, read into a key ring. Errors name the variable, never a key's bytes.
 
-    STEM_SIGNING_ALGORITHM      hmac-sha256 | ed25519
+    STEM_SIGNING_ALGORITHM      hmac-sha256 | ed25519; without it what the keys below are for
     STEM_SIGNING_KEYS           id:base64, ...       HMAC secrets
     STEM_SIGNING_PUBLIC_KEYS    id:base64, ...       Ed25519, raw 32 bytes
     STEM_SIGNING_PRIVATE_KEYS   id:base64, ...       Ed25519, raw 32 bytes; without any: verify only
@@ -42,6 +42,11 @@ PRIVATE_KEYS: Final = "STEM_SIGNING_PRIVATE_KEYS"
 ACTIVE_KEY: Final = "STEM_SIGNING_ACTIVE_KEY"
 COSIGN_KEY: Final = "STEM_SIGNING_COSIGN_KEY"
 KEY_SCOPES: Final = "STEM_SIGNING_KEY_SCOPES"
+#: Variables that hold keys of an algorithm; HMAC's first, as ``Stem.from_env`` looks.
+_KEYS_OF: Final[Mapping[Algorithm, tuple[str, ...]]] = {
+    HMAC_SHA256: (KEYS, f"{KEYS}_FILE"),
+    ED25519: (PRIVATE_KEYS, f"{PRIVATE_KEYS}_FILE", PUBLIC_KEYS, f"{PUBLIC_KEYS}_FILE"),
+}
 
 
 class Scope(NamedTuple):
@@ -52,14 +57,18 @@ class Scope(NamedTuple):
 
 
 def algorithm_of(environment: Mapping[str, str]) -> Algorithm:
-    """The algorithm the environment asks for.
+    """The algorithm the environment asks for: the one it names, else the one its keys are for.
 
-    :raises ConfigurationError: it names none, or one that is not known.
+    :raises ConfigurationError: it names one that is not known, or has neither a name nor keys.
     """
     text = environment.get(ALGORITHM, "").strip()
     for known in ALGORITHMS:
         if text == known:
             return known
+    if not text:
+        for known, variables in _KEYS_OF.items():
+            if any(environment.get(each, "").strip() for each in variables):
+                return known
     said = f"{text!r} is not an algorithm" if text else "It is not set"
     raise ConfigurationError(f"{ALGORITHM}: {said}; set it to {' or '.join(ALGORITHMS)}.")
 
