@@ -97,27 +97,6 @@ def once_is_once_in_all_namespaces() -> Any:
     return committer(C)
 
 
-@broken(10, CommitterContract)
-def any_receipt_settles() -> Any:
-    """A step looks its receipt up in all namespaces."""
-    stores: list[Any] = []
-
-    class C(MemoryCommitter):
-        def __init__(self, store, check):
-            super().__init__(store, check)
-            stores.append(store)
-
-        def _commit(self, step, now, queues):
-            if step.settlement is not None and not self._store.queues.holds(step.settlement.receipt):
-                for other in stores:
-                    if other.queues.holds(step.settlement.receipt):
-                        other.queues.settle(step.settlement.receipt, step.settlement.action, now)
-                        return super()._commit(changed(step, settlement=None), now, queues)
-            return super()._commit(step, now, queues)
-
-    return committer(C)
-
-
 # law 15: a store that can be cut off
 
 

@@ -32,20 +32,28 @@ def recovers(driver: Driver, outage: Outage, calls: Calls, patience: float) -> N
     for name, call in calls.items():
         driver.run(_within(call(), patience, f"{name}, before the outage,"))
     with outage():
-        for name, call in calls.items():
-            try:
-                driver.run(_within(call(), patience, name))
-            except LawBroken:
-                raise
-            except StemError:
-                continue
-            except Exception as error:
+        for name, error in driver.run(_all_at_once(calls, patience)).items():
+            if error is None:
+                broken(15, f"{name} answered without a connection")
+            if isinstance(error, LawBroken):
+                raise error
+            if not isinstance(error, StemError):
                 raise LawBroken(
                     15, f"{name} without a connection raised {error!r}; it must be a StemError"
                 ) from error
-            broken(15, f"{name} answered without a connection")
     for name, call in calls.items():
         driver.run(_again(name, call, patience))
+
+
+async def _all_at_once(calls: Calls, patience: float) -> dict[str, BaseException | None]:
+    """What each call raised; side by side, for each may look for its store until it gives up."""
+    answers = await asyncio.gather(
+        *(_within(call(), patience, name) for name, call in calls.items()), return_exceptions=True
+    )
+    return {
+        name: answer if isinstance(answer, BaseException) else None
+        for name, answer in zip(calls, answers, strict=True)
+    }
 
 
 async def _within(work: Coroutine[Any, Any, object], patience: float, name: str) -> None:

@@ -42,14 +42,6 @@ class StoreLaws(CommitterBase):
                 found = len(each.drain(name))
                 check(found == 1, 10, f"the same step in two namespaces, and in {where} {found} of 1 message of "
                       f"{name!r} came")  # fmt: skip
-        delivery = lab.leased(client)
-        foreign = Step(settlement=Settlement(delivery.receipt, Ack()), updates=(running("foreign"),))
-        check(
-            lab.commit(other_committer, foreign) == [False],
-            10,
-            "a receipt of another namespace answered True",
-        )
-        check(client.end(delivery), 10, "a step in another namespace used up a receipt")
 
     def test_law_15_a_lost_connection_is_an_error_and_ends(
         self, lab: CommitLab, outage: Outage | None
