@@ -1,7 +1,8 @@
 """The main program of a child process: imports handlers and runs them, one at a time.
 
-Started as ``python -m stem_core.worker.child <file descriptor of its socket>``. It holds no connection and no
-lease: those are the worker's. When the worker dies, the child does too.
+Started as ``python -m stem_core.worker.child <file descriptor of its socket>``. It holds no connection to the stores
+and no lease: those are the worker's. What ``on_startup`` functions make is its own: made before the first job, freed
+after the last. When the worker dies, the child does too.
 """
 
 from __future__ import annotations
@@ -34,8 +35,12 @@ from stem_core.worker.failures import error_of
 from stem_core.worker.frames import Answer, Ask, Hello, Job, Raised, Returned, Started, receive, send
 from stem_core.worker.limits import Interruptible, soft_limit_error
 from stem_core.worker.payloads import decode_arguments, encode_result
+from stem_core.worker.resources import Resources
+from stem_core.worker.scopes import entered
+from stem_core.worker.turning import TurningLoop
 
 _PR_SET_PDEATHSIG: Final = 1
+_SCOPE: Final = "stem_task_scope"
 
 
 class Found(NamedTuple):
@@ -44,6 +49,7 @@ class Found(NamedTuple):
     function: Callable[..., Any]
     parameters: Parameters
     encoders: TaskPayloadEncoderRegistry
+    scopes: tuple[Callable[..., Any], ...]
     stem: Any
 
 
@@ -56,8 +62,11 @@ def main() -> None:
         hello: Hello = receive(connection)
         sys.path[:] = hello.path
         child = Child(connection, hello)
-        while True:
-            child.work(receive(connection))
+        try:
+            while True:
+                child.work(receive(connection))
+        finally:
+            child.end()
     except (EOFError, ConnectionError):
         return
 
@@ -70,28 +79,57 @@ class Child:
         self._hello = hello
         self._found: dict[tuple[str, str], Found] = {}
         self._main: dict[str, Any] | None = None
+        self._loop = TurningLoop()
+        self._resources: Resources | None = None
+        self._state: dict[str, Any] = {}
 
     def work(self, job: Job) -> None:
         """Run one job to its end and say what came of it."""
-        stage: Any = "decode"
+        stage: Any = "startup"
         try:
+            self._begin()
+            stage = "decode"
             found = self._find(job.module, job.qualname)
             args, kwargs = decode_arguments(found.encoders, job.envelope, self._hello.namespace)
             first = inputs.decode(job.gathered, found.encoders, self._hello.namespace)
             args, kwargs = found.parameters.convert(first + args, kwargs)
-            context = _context(job, ChildControls(self._connection, found.stem, job.envelope))
-            enter_task(context)
+            context = self._context(job, ChildControls(self._connection, found.stem, job.envelope))
             if found.parameters.wants_context:
                 args.insert(0, context)
-            send(self._connection, Started())
             stage = "run"
-            value = _call(found.function, args, kwargs, job.envelope.soft_time_limit)
+            value = self._loop.run(self._call(found, context, args, kwargs, job.envelope.soft_time_limit))
             stage = "encode"
             reply: Returned | Raised = self._returned(job, found, value)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's end and not the child's
             request = error.request if isinstance(error, RetryTask) else None
             reply = Raised(error_of(error), class_names(error), request, stage)
         send(self._connection, reply)
+
+    def end(self) -> None:
+        """Free what was made."""
+        if self._resources is not None:
+            self._loop.run(self._resources.free(self._state))
+
+    def _begin(self) -> None:
+        if self._resources is not None:
+            return
+        hello = self._hello
+        self._resources = Resources(
+            [self._named(*each) for each in hello.on_startup],
+            [self._named(*each) for each in hello.on_shutdown],
+        )
+        self._loop.run(self._resources.make(self._state))
+
+    async def _call(
+        self, found: Found, context: TaskContext, args: list[Any], kwargs: dict[str, Any], soft: float | None
+    ) -> Any:
+        """On the loop: the handler in its scopes."""
+        enter_task(context)
+        async with entered(found.scopes, context):
+            send(self._connection, Started())
+            if asyncio.iscoroutinefunction(found.function):
+                return await _awaited(found.function, args, kwargs, soft)
+            return await self._loop.here(lambda: _called(found.function, args, kwargs, soft))
 
     def _returned(self, job: Job, found: Found, value: Any) -> Returned:
         if not job.keep_result:
@@ -107,6 +145,17 @@ class Child:
         return self._found[key]
 
     def _import(self, module: str, qualname: str) -> Found:
+        found = self._named(module, qualname)
+        if isinstance(found, Task):
+            stem: Any = found.stem
+            scopes = stem.wiring.hooks(_SCOPE)
+            return Found(found.function, found.parameters, stem.encoders, scopes, stem)
+        catalogue = discover()
+        encoders = TaskPayloadEncoderRegistry(catalogue=catalogue)
+        return Found(found, Parameters(found), encoders, catalogue.hooks.get(_SCOPE, ()), None)
+
+    def _named(self, module: str, qualname: str) -> Any:
+        """What has this name; in the main thread, as modules expect to be imported."""
         if module == "__main__":
             found = self._of_main(qualname.split(".", maxsplit=1)[0])
             names = qualname.split(".")[1:]
@@ -115,10 +164,7 @@ class Child:
             names = qualname.split(".")
         for name in names:
             found = getattr(found, name)
-        if isinstance(found, Task):
-            stem: Any = found.stem
-            return Found(found.function, found.parameters, stem.encoders, stem)
-        return Found(found, Parameters(found), TaskPayloadEncoderRegistry(catalogue=discover()), None)
+        return found
 
     def _of_main(self, name: str) -> Any:
         if self._main is None:
@@ -128,6 +174,21 @@ class Child:
                 )
             self._main = runpy.run_path(self._hello.main_path, run_name="__mp_main__")
         return self._main[name]
+
+    def _context(self, job: Job, controls: ChildControls) -> TaskContext:
+        envelope = job.envelope
+        return TaskContext(
+            id=envelope.id,
+            name=envelope.name,
+            queue=envelope.queue,
+            controls=controls,
+            attempt=job.attempt,
+            generation=job.generation,
+            headers=envelope.headers,
+            meta=envelope.meta,
+            root=envelope.root,
+            state=self._state,
+        )
 
 
 class ChildControls:
@@ -179,9 +240,7 @@ class ChildControls:
         return answer.value
 
 
-def _call(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], soft: float | None) -> Any:
-    if asyncio.iscoroutinefunction(function):
-        return asyncio.run(_awaited(function, args, kwargs, soft))
+def _called(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], soft: float | None) -> Any:
     if soft is None:
         return function(*args, **kwargs)
 
@@ -203,21 +262,6 @@ async def _awaited(
     if soft is not None:
         asyncio.get_running_loop().call_later(soft, lambda: body.interrupt(soft_limit_error(soft)))
     return await body
-
-
-def _context(job: Job, controls: ChildControls) -> TaskContext:
-    envelope = job.envelope
-    return TaskContext(
-        id=envelope.id,
-        name=envelope.name,
-        queue=envelope.queue,
-        controls=controls,
-        attempt=job.attempt,
-        generation=job.generation,
-        headers=envelope.headers,
-        meta=envelope.meta,
-        root=envelope.root,
-    )
 
 
 def _die_with_the_worker() -> None:

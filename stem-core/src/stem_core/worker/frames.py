@@ -18,6 +18,7 @@ from stem_core.envelope import Envelope
 from stem_core.retry import RetryRequest
 from stem_core.status import TaskError
 from stem_core.worker.inputs import Gathered
+from stem_core.worker.resources import Name
 
 __all__ = [
     "Answer",
@@ -37,12 +38,14 @@ _LENGTH: Final = struct.Struct("!I")
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """Where to import from, once."""
+    """Where to import from, and what to make before the first job and to free after the last; once."""
 
     path: list[str]
     main_path: str | None
     namespace: str
     limit: int
+    on_startup: list[Name]
+    on_shutdown: list[Name]
 
 
 class Job(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -84,12 +87,14 @@ class Returned(msgspec.Struct, frozen=True, tag=True):
 
 
 class Raised(msgspec.Struct, frozen=True, tag=True):
-    """The handler raised, or (``stage``) its arguments could not be decoded or its result not be encoded."""
+    """The handler raised, or (``stage``) the child could not be made ready for jobs, the arguments not be decoded, the
+    result not be encoded.
+    """
 
     error: TaskError
     names: tuple[str, ...]
     request: RetryRequest | None = None
-    stage: Literal["decode", "run", "encode"] = "run"
+    stage: Literal["startup", "decode", "run", "encode"] = "run"
 
 
 Frame = Hello | Job | Answer | Started | Ask | Returned | Raised

@@ -28,16 +28,18 @@ from stem_core.worker.controls import SharedControls, WorkerControls
 from stem_core.worker.frames import Answer, Ask, Hello, Job, Raised, Returned, Started, pack, read
 from stem_core.worker.memory import resident
 from stem_core.worker.payloads import keeps_result
+from stem_core.worker.resources import Name
 from stem_core.worker.run import Run, Stop
 from stem_core.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from stem_core.wiring import Wiring
 
-__all__ = ["ChildDied", "ProcessExecutor", "RemoteError"]
+__all__ = ["ChildDied", "ChildNotReady", "ProcessExecutor", "RemoteError"]
 
 _log = logging.getLogger("stem.worker")
-_LAST_WAIT = 2.0
+#: Seconds a child has to end by itself, its on_shutdown functions included.
+_LAST_WAIT = 5.0
 
 
 class ChildDied(Exception):
@@ -51,6 +53,14 @@ class ChildDied(Exception):
         if self.status is not None and self.status < 0:
             return f"the child process was killed by signal {-self.status}"
         return f"the child process ended with status {self.status}"
+
+
+class ChildNotReady(Exception):
+    """A new child could not run its ``on_startup`` functions: no task is at fault."""
+
+    def __init__(self, error: TaskError) -> None:
+        super().__init__(f"{error.type}: {error.message}")
+        self.error = error
 
 
 class RemoteError(Exception):
@@ -124,12 +134,15 @@ class ProcessExecutor:
         self._slots = asyncio.Semaphore(settings.processes)
         self._idle: deque[Child] = deque()
         self._all: set[Child] = set()
+        self._closing: set[asyncio.Task[int | None]] = set()
+        self._names: tuple[list[Name], list[Name]] | None = None
 
     async def run(self, run: Run, gathered: inputs.Gathered) -> tuple[bytes | None, str | None]:
         """The encoded result of the handler, and its encoder's id.
 
         :raises RemoteError: the handler raised.
         :raises ChildDied: the child ended in the middle of it, also when it was killed for a limit.
+        :raises ChildNotReady: it never began.
         """
         async with self._slots:
             child = self._idle.pop() if self._idle else await self._spawn()
@@ -147,7 +160,11 @@ class ProcessExecutor:
                 raise
             finally:
                 run.interrupt = None
-            await self._put_back(child)
+            if isinstance(reply, Raised) and reply.stage == "startup":
+                self._retire(child)
+                _log.error("A child process is not ready:\n%s", reply.error.traceback or reply.error.message)
+                raise ChildNotReady(reply.error)
+            self._put_back(child)
         if isinstance(reply, Returned):
             return reply.payload, reply.encoder
         reasons = {"decode": DeadReason.DECODE_FAILED, "encode": DeadReason.REJECTED}
@@ -158,7 +175,7 @@ class ProcessExecutor:
         for child in self._all:
             if child not in self._idle:
                 child.kill()
-        await asyncio.gather(*(child.close() for child in self._all))
+        await asyncio.gather(*self._closing, *(child.close() for child in self._all))
         self._all.clear()
         self._idle.clear()
 
@@ -170,6 +187,9 @@ class ProcessExecutor:
                 frame = await read(child.reader)
                 if isinstance(frame, Started):
                     run.started = time.monotonic()
+                    self._wiring.emit(
+                        "stem_task_started", envelope=run.envelope, attempt=run.delivery.attempt
+                    )
                     if hard is not None:
                         loop = asyncio.get_running_loop()
                         timer = loop.call_later(hard, run.cut, Stop.HARD_LIMIT)
@@ -224,22 +244,33 @@ class ProcessExecutor:
 
     async def _spawn(self) -> Child:
         main: Any = sys.modules.get("__main__")
+        if self._names is None:
+            self._names = self._settings.resources.names()
+        on_startup, on_shutdown = self._names
         hello = Hello(
             path=list(sys.path),
             main_path=getattr(main, "__file__", None),
             namespace=self._wiring.namespace,
             limit=self._wiring.max_payload,
+            on_startup=on_startup,
+            on_shutdown=on_shutdown,
         )
         child = await Child.spawn(hello)
         self._all.add(child)
         return child
 
-    async def _put_back(self, child: Child) -> None:
+    def _put_back(self, child: Child) -> None:
         child.runs += 1
         most_runs, most_memory = self._settings.max_tasks_per_child, self._settings.max_memory
         worn = most_runs is not None and child.runs >= most_runs
         if worn or (most_memory is not None and resident(child.process.pid) > most_memory):
-            self._all.discard(child)
-            await child.close()
+            self._retire(child)
         else:
             self._idle.append(child)
+
+    def _retire(self, child: Child) -> None:
+        """Let it end; no task waits for that."""
+        self._all.discard(child)
+        closing = asyncio.get_running_loop().create_task(child.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from stem_core.worker.resources import Resources
 
 __all__ = ["WorkerSettings"]
 
@@ -29,6 +31,7 @@ class WorkerSettings:
     max_tasks: int | None = None
     max_memory: int | None = None
     max_tasks_per_child: int | None = None
+    resources: Resources = field(default_factory=Resources)
     block_limit: float | None = None
 
     def __post_init__(self) -> None:

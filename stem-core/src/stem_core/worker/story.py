@@ -6,7 +6,6 @@ Each run is one asyncio task, so that it has its own ``contextvars`` and can be 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -27,8 +26,9 @@ from stem_core.worker.handlers import Handler
 from stem_core.worker.limits import Interruptible, soft_limit_error
 from stem_core.worker.outcome import Cancelled, Failed, Finish, Retried, Succeeded
 from stem_core.worker.payloads import decode_arguments, encode_result, keeps_result
-from stem_core.worker.processes import ChildDied, RemoteError
+from stem_core.worker.processes import ChildDied, ChildNotReady, RemoteError
 from stem_core.worker.run import Run, Stop
+from stem_core.worker.scopes import entered
 from stem_core.worker.threads import ThreadExecutor
 
 __all__ = ["Story"]
@@ -36,6 +36,8 @@ __all__ = ["Story"]
 _log = logging.getLogger("stem.worker")
 #: A lease so short that it is as good as ended, in seconds.
 _AT_ONCE = 0.001
+#: Seconds after which a child process is tried again that could not make its resources.
+_NOT_READY_DELAY = 5.0
 
 
 class ProcessRunner(Protocol):
@@ -93,6 +95,8 @@ class Story:
             if handler.isolation == "process" or (envelope.time_limit is not None and handler.kind == "sync"):
                 try:
                     payload, chain = await self._processes.run(run, gathered)
+                except ChildNotReady as error:
+                    return self._child_not_ready(run, error)
                 except ChildDied as error:
                     stop = run.stopped()
                     return await self._child_died(run, error) if stop is None else self._cut_short(run, stop)
@@ -133,8 +137,7 @@ class Story:
             await asyncio.sleep(run.not_before)
         delay = await self._admission.enter(run)
         if delay is not None:
-            longest = self._wiring.broker.capabilities.max_delay
-            return outcome.given_back(run.delivery, delay if longest is None else min(delay, longest))
+            return self._given_back(run, delay)
         if not envelope.acks_late and not await self._ack_now(run):
             return None
         if envelope.input is None:
@@ -169,12 +172,7 @@ class Story:
         return self._within_limits(run, Interruptible(body))  # type: ignore[arg-type]
 
     async def _in_scopes(self, run: Run, handler: Handler, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        async with contextlib.AsyncExitStack() as stack:
-            for scope in self._scopes:
-                try:
-                    await stack.enter_async_context(_Guarded(scope(context=run.task_context())))
-                except Exception:  # noqa: BLE001 - a plugin's fault changes nothing
-                    _log.exception("A stem_task_scope hook failed; the task runs without it")
+        async with entered(self._scopes, run.task_context()):
             return await self._execute(run, handler, args, kwargs)
 
     async def _within_limits(self, run: Run, body: Interruptible[Any]) -> Any:
@@ -265,6 +263,16 @@ class Story:
         await self._wiring.broker.extend([run.receipt], _AT_ONCE)
         return None
 
+    def _child_not_ready(self, run: Run, error: ChildNotReady) -> Finish:
+        """Its message is not charged: what is missing may be back in a while."""
+        if run.finishing:  # acked before it started: it cannot be given back
+            return self.failure(run, error.error, (error.error.type,), None, DeadReason.REJECTED)
+        return self._given_back(run, _NOT_READY_DELAY)
+
+    def _given_back(self, run: Run, delay: float) -> Finish:
+        longest = self._wiring.broker.capabilities.max_delay
+        return outcome.given_back(run.delivery, delay if longest is None else min(delay, longest))
+
     def _raised(self, run: Run, error: BaseException) -> Finish:
         if isinstance(error, RemoteError):
             return self.failure(run, error.error, error.names, error.request, error.reason)
@@ -330,6 +338,7 @@ class Story:
             error = TaskError("stem_core.InputMissing", f"its input is missing: {found.what}")
         return self.failure(run, error, (error.type,), None, DeadReason.INPUT_MISSING)
 
+
 def needs_preparation(run: Run) -> bool:
     """Whether something is awaited before the run starts; most have nothing."""
     envelope = run.envelope
@@ -340,23 +349,6 @@ def needs_preparation(run: Run) -> bool:
         or not envelope.acks_late
         or run.stop is not None
     )
-
-
-class _Guarded:
-    """A plugin's context manager: what it raises is logged, and hides nothing of the handler's."""
-
-    def __init__(self, scope: contextlib.AbstractAsyncContextManager[Any]) -> None:
-        self._scope = scope
-
-    async def __aenter__(self) -> Any:
-        return await self._scope.__aenter__()
-
-    async def __aexit__(self, *details: Any) -> None:  # noqa: PYI036 - handed on as they are
-        try:
-            await self._scope.__aexit__(*details)
-        except Exception as error:  # noqa: BLE001 - a plugin's fault changes nothing
-            if error is not details[1]:
-                _log.exception("A stem_task_scope hook failed at its exit")
 
 
 def _forced_reason(error: BaseException, run: Run) -> DeadReason | None:

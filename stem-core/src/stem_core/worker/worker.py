@@ -8,7 +8,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
@@ -19,6 +19,7 @@ from stem_core.errors import AdapterError, StemError
 from stem_core.options import Duration
 from stem_core.ports.encoder import PayloadEncoder
 from stem_core.worker.engine import Engine
+from stem_core.worker.resources import Resource, Resources
 from stem_core.worker.settings import WorkerSettings
 from stem_core.worker.signals import StopSignals
 from stem_core.worker.stats import WorkerStats
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 _log = logging.getLogger("stem.worker")
-
-Resource = Callable[[dict[str, Any]], Awaitable[None] | None]
 
 
 class Worker:
@@ -50,7 +49,8 @@ class Worker:
     :param drain_timeout: seconds running tasks have to end after a stop, before they are cancelled and given back.
     :param unknown_task_grace: seconds a message of an unknown task waits for a deploy that brings it.
     :param on_startup: functions of the state dict (``ctx.state``), called in order on the worker's loop before it
-        consumes; ``on_shutdown`` in order after it has stopped.
+        consumes; ``on_shutdown`` in order after it has stopped. In each process of tasks they are called as well, so
+        they are functions that a module has at its top level.
     :param encoders: (or ``args_encoder``, ``result_encoder``) used in place of the Stem's; tasks in processes of their
         own keep the Stem's.
     :param max_tasks: stop after that many runs; :param max_memory: or above that many bytes of resident memory.
@@ -99,6 +99,7 @@ class Worker:
             max_tasks=max_tasks,
             max_memory=max_memory,
             max_tasks_per_child=max_tasks_per_child,
+            resources=Resources(on_startup, on_shutdown),
         )
         self.stem = stem
         #: Who this worker is, among others on the same queues.
@@ -111,8 +112,6 @@ class Worker:
             self._encoders = TaskPayloadEncoderRegistry(
                 args_encoder or stem.encoders.default_args, result_encoder or stem.encoders.default_result
             )
-        self._on_startup = tuple(on_startup)
-        self._on_shutdown = tuple(on_shutdown)
         self._stats = WorkerStats()
         self._engine: Engine | None = None
         self._managed: asyncio.Task[None] | None = None
@@ -192,8 +191,7 @@ class Worker:
 
     async def _work_on(self, wiring: Wiring, *, until_empty: bool) -> None:
         try:
-            for make in self._on_startup:
-                await _call(make, self.state)
+            await self.settings.resources.make(self.state)
             self._engine = Engine(
                 self.stem, wiring, self.settings, self._stats, self.state, self._clock, self.id
             )
@@ -210,11 +208,7 @@ class Worker:
                 wiring.emit("stem_worker_stopped", worker_id=self.id)
                 _log.info("Worker %s has stopped", self.id)
         finally:
-            for free in self._on_shutdown:
-                try:
-                    await _call(free, self.state)
-                except Exception:  # noqa: BLE001 - the application's, and the others still have to be freed
-                    _log.exception("An on_shutdown function failed; the next one is called")
+            await self.settings.resources.free(self.state)
 
     async def _reach_the_stores(self) -> Wiring | None:
         """An open wiring, however long its stores take to come up; None when a stop is asked for meanwhile."""
@@ -255,9 +249,3 @@ class Worker:
 
 def _may_pass(error: Exception) -> bool:
     return isinstance(error, AdapterError | OSError)
-
-
-async def _call(function: Resource, state: dict[str, Any]) -> None:
-    answer = function(state)
-    if answer is not None:
-        await answer
