@@ -352,8 +352,9 @@ def _check_kinds(options: object, kinds: Mapping[str, Kinds]) -> None:
     """
     for name, (allowed, words) in kinds.items():
         value = getattr(options, name)
-        wrong = not isinstance(value, allowed) or (isinstance(value, bool) and allowed != (bool,))
-        if wrong and value is not UNSET:
+        if value is UNSET:
+            continue
+        if not isinstance(value, allowed) or (isinstance(value, bool) and allowed != (bool,)):
             raise TypeError(f"{name}={value!r} must be {words}")
 
 
