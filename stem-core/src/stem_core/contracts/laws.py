@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NoReturn
 
-__all__ = ["LAWS", "LawBroken", "broken", "check"]
+__all__ = ["LAWS", "LawBroken", "broken", "check", "expect"]
 
 LAWS: Final[Mapping[int, str]] = {
     0: "what is declared is true, what is not is refused",
@@ -68,3 +68,12 @@ def check(kept: bool, number: int, text: str) -> None:
     """:raises LawBroken: ``kept`` is false."""
     if not kept:
         raise LawBroken(number, text)
+
+
+def expect(found: object, wanted: object, number: int, what: str) -> None:
+    """``what`` must be ``wanted``; the message says both.
+
+    :raises LawBroken: it is not.
+    """
+    if found != wanted:
+        raise LawBroken(number, f"{what}: expected {wanted!r}, got {found!r}")

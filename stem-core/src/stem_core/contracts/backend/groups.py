@@ -10,7 +10,7 @@ from stem_core.contracts.backend.base import BackendBase
 from stem_core.contracts.backend.lab import BackendLab, Desk
 from stem_core.contracts.backend.model import GroupModel
 from stem_core.contracts.driver import unique
-from stem_core.contracts.laws import check
+from stem_core.contracts.laws import check, expect
 from stem_core.contracts.punctual import punctual
 from stem_core.contracts.strategies import outcomes, same
 from stem_core.envelope import Message
@@ -61,7 +61,7 @@ class GroupLaws(BackendBase):
         check(
             found.missing == ("m3", "m2") and found.completed_by is None and found.closed is None,
             24,
-            f"{found}",
+            f"outcomes of m10, m1 and m0 are there: expected m3 and m2 missing and neither completed nor closed, got {found}",
         )
 
     def test_law_24_outcomes_can_be_left_out(self, lab: BackendLab) -> None:
@@ -81,7 +81,7 @@ class GroupLaws(BackendBase):
         check(
             found.outcomes["a"].payload is None and found.outcomes["b"].error == BAD.error,
             24,
-            f"{found.outcomes}",
+            f"with outcomes=False: expected no payload and the error {BAD.error}, got {found.outcomes}",
         )
         check(desk.group_get("unknown") is None, 24, "an unknown group was found")
 
@@ -122,7 +122,8 @@ class GroupLaws(BackendBase):
             desk.group_add("g", "b", failed).complete, 24, "the member that completed it was not told again"
         )
         found = desk.group_get("g")
-        check(found is not None and len(found.outcomes) == 3 and found.completed_by == "b", 24, f"{found}")
+        check(found is not None and len(found.outcomes) == 3 and found.completed_by == "b", 24,
+              f"a good, b and c {bad}: expected 3 outcomes and completed_by 'b', got {found}")  # fmt: skip
 
     def test_law_24_without_a_callback_only_the_last_completes_it(self, lab: BackendLab) -> None:
         self.needs("groups")
@@ -138,7 +139,9 @@ class GroupLaws(BackendBase):
     def test_law_24_unknown_groups_and_members_change_nothing(self, lab: BackendLab) -> None:
         self.needs("groups")
         desk = lab.desk()
-        check(desk.group_add("unknown", "a", GOOD) == GroupAnswer(0, False), 24, "an unknown group")
+        expect(
+            desk.group_add("unknown", "a", GOOD), GroupAnswer(0, False), 24, "group_add of an unknown group"
+        )
         check(
             desk.group_close("unknown", "cancelled") == GroupAnswer(0, False),
             24,
@@ -156,7 +159,8 @@ class GroupLaws(BackendBase):
         desk = lab.desk()
         desk.group_create("g", [], callback())
         found = desk.group_get("g")
-        check(found is not None and found.completed_by == "" and found.members == (), 24, f"{found}")
+        check(found is not None and found.completed_by == "" and found.members == (), 24,
+              f"a group without members: expected completed_by '' at once, got {found}")  # fmt: skip
         check(not desk.group_close("g", "deadline").complete, 24, "a complete group was closed")
 
     def test_law_24_close_names_the_missing_once(self, lab: BackendLab) -> None:
@@ -279,4 +283,5 @@ class GroupLaws(BackendBase):
         members = [f"m{n}" for n in range(300)]
         desk.group_create("g", members)
         answers = [desk.group_add("g", member, GOOD) for member in members]
-        check([a.complete for a in answers] == [False] * 299 + [True], 24, "300 members")
+        told = [number for number, answer in enumerate(answers, 1) if answer.complete]
+        expect(told, [300], 24, "of 300 members, which were told that they completed the group")

@@ -13,7 +13,7 @@ from hypothesis import given
 from stem_core.contracts.backend.base import BackendBase
 from stem_core.contracts.backend.lab import BackendLab
 from stem_core.contracts.driver import unique
-from stem_core.contracts.laws import LawBroken, broken, check
+from stem_core.contracts.laws import LawBroken, broken, check, expect
 from stem_core.contracts.punctual import punctual
 from stem_core.errors import UnsupportedCapability
 from stem_core.ports.backend import Backend, Outcome
@@ -88,7 +88,8 @@ class SharedLaws(BackendBase):
             else:
                 check(desk.state_delete("k"), 25, "an existing key was not deleted")
             check(desk.state_read("k").version == 0, 25, "a deleted or expired key has a version")
-        check(None not in seen and len(set(seen)) == len(seen), 25, f"versions {seen}")
+        check(None not in seen and len(set(seen)) == len(seen), 25,
+              f"versions of one key, deleted and expired in turn: expected 4 different ones, got {seen}")  # fmt: skip
 
     def test_law_25_delete_needs_the_version_given(self, lab: BackendLab) -> None:
         self.needs("state")
@@ -115,12 +116,13 @@ class SharedLaws(BackendBase):
         check(
             version is not None and desk.state_write("freed", b"y", expect=version) is not None,
             25,
-            "not kept",
+            f"a value with a ttl of {unit} s could not be written with its version after {0.6 * unit:.3f} s",
         )
         check(desk.state_read("short").value == b"x", 25, "gone before its ttl was over")
         lab.outlive(unit * 0.4)
         found = [desk.state_read(key).value for key in ("short", "freed", "ever")]
-        check(found == [None, b"y", b"x"], 25, f"ttl over, ttl removed, no ttl: {found}")
+        expect(found, [None, b"y", b"x"], 25, f"after {unit} s, a value whose ttl is over, one whose ttl was removed, "
+               "one without")  # fmt: skip
         check([entry.key for entry in desk.state_scan("")] in (["ever", "freed"], ["freed", "ever"]), 25,
               f"scan shows {desk.state_scan('')}")  # fmt: skip
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 
 from stem_core.contracts.backend.base import BackendBase
-from stem_core.contracts.backend.lab import BackendLab
+from stem_core.contracts.backend.lab import BackendLab, Desk
 from stem_core.contracts.driver import unique
-from stem_core.contracts.laws import check
+from stem_core.contracts.laws import check, expect
 from stem_core.contracts.punctual import punctual
 from stem_core.contracts.strategies import same, updates
 from stem_core.ports.backend import Backend, Outcome
@@ -251,21 +251,20 @@ class StatusLaws(BackendBase):
         for id, ttl in ((short, unit), (long, unit * 3), (ever, None)):
             desk.record(StatusUpdate(id=id, state=TaskState.QUEUED, ttl=ttl, name=id, payload=b"x"))
         lab.advance(unit * 0.6)
-        check(None not in desk.fetch(short, long, ever), 23, "gone before its ttl was over")
+        ttls = f"ttls of {unit}, {3 * unit} and None (for ever)"
+        expect(
+            _kept(desk, short, long, ever), [True, True, True], 23, f"{ttls}, kept {0.6 * unit:.3f} s later"
+        )
         lab.outlive(unit * 0.4)
-        found = [status is not None for status in desk.fetch(short, long, ever)]
-        check(found == [False, True, True], 23, f"ttls of 1, 3 and no units, after 1: {found}")
+        expect(_kept(desk, short, long, ever), [False, True, True], 23, f"{ttls}, kept after {unit} s")
         if lab.caps.listing:
             listed = {status.id for status in desk.listed()}
-            check(listed == {long, ever}, 23, f"list shows {listed}, expired is {short}")
-        check(
-            desk.record(StatusUpdate(id=short, state=TaskState.QUEUED)) == [True],
-            23,
-            "an expired id is still known",
-        )
-        found_again = desk.one(short)
-        check(found_again is not None and found_again.payload is None and found_again.name is None, 23,
-              f"an expired status was merged into {found_again}")  # fmt: skip
+            expect(listed, {long, ever}, 23, f"ids listed when the ttl of {short!r} is over")
+        expect(desk.record(StatusUpdate(id=short, state=TaskState.QUEUED)), [True], 23,
+               "a first update of an id whose status has expired")  # fmt: skip
+        again = desk.one(short)
+        expect(again and (again.payload, again.name), (None, None), 23,
+               "payload and name of a status recorded anew (without them) after its ttl")  # fmt: skip
 
     @punctual
     def test_law_23_each_accepted_write_renews(self, lab: BackendLab) -> None:
@@ -282,19 +281,19 @@ class StatusLaws(BackendBase):
             StatusUpdate(id=freed, state=TaskState.SUCCEEDED),
             StatusUpdate(id=bound, state=TaskState.SUCCEEDED, ttl=unit),
         )
-        check(answers == [True, False, True, True], 20, f"answers {answers}")
+        expect(answers, [True, False, True, True], 20,
+               "running again, queued after running, and two ends")  # fmt: skip
+        told = (f"ttl renewed at {0.6 * unit:.3f} s, renewal refused, ttl taken away, ttl given then; each of {unit} s; "
+                "kept")  # fmt: skip
         lab.outlive(unit * 0.4)
-        found = [status is not None for status in desk.fetch(renewed, refused, freed, bound)]
-        check(
-            found == [True, False, True, True], 23, f"renewed, refused, freed of its ttl, bound: kept {found}"
-        )
+        ids = (renewed, refused, freed, bound)
+        expect(_kept(desk, *ids), [True, False, True, True], 23, f"{told} after the first ttl is over")
         lab.outlive(unit * 0.6)
-        found = [status is not None for status in desk.fetch(renewed, refused, freed, bound)]
-        check(
-            found == [False, False, True, False],
-            23,
-            f"renewed, refused, freed of its ttl, bound: kept {found}",
-        )
+        expect(_kept(desk, *ids), [False, False, True, False], 23, f"{told} after the renewed ttl is over")
+
+
+def _kept(desk: Desk, *ids: str) -> list[bool]:
+    return [status is not None for status in desk.fetch(*ids)]
 
 
 def _renamed(update: StatusUpdate, id: str) -> StatusUpdate:

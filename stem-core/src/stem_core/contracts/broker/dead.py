@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from stem_core.clock import instant
 from stem_core.contracts.broker.base import BrokerBase
 from stem_core.contracts.broker.lab import BrokerLab
 from stem_core.contracts.driver import unique
-from stem_core.contracts.laws import check
+from stem_core.contracts.laws import check, expect
 from stem_core.contracts.pace import LONG
 from stem_core.contracts.punctual import punctual
 from stem_core.envelope import DeadLetter, DeadMessage, Release, Retry
@@ -29,27 +30,16 @@ class DeadLetterLaws(BrokerBase):
         died = client.when
         check(not client.receive(lab.queue), 12, "a dead letter was delivered")
         dead = _only(client.dead_list(lab.queue).items)
-        check(dead.message.id == message.id and dead.message.sealed == message.sealed, 12,
-              f"{message} became {dead.message}")  # fmt: skip
-        check(dead.message.queue == lab.queue and dead.message.priority == levels - 1, 12,
-              f"queue or priority of {dead.message}")  # fmt: skip
-        check(
-            (dead.reason, dead.detail) == ("max-retries-exhausted", detail),
-            12,
-            f"{dead.reason}: {dead.detail!r}",
-        )
-        check(
-            (dead.generation, dead.attempt) == (0, 1),
-            12,
-            f"generation {dead.generation}, attempt {dead.attempt}",
-        )
+        for name in ("id", "sealed", "queue", "priority"):
+            expect(getattr(dead.message, name), getattr(message, name), 12, f"{name} of a dead letter")
+        expect(dead.reason, "max-retries-exhausted", 12, "reason of a dead letter")
+        expect(dead.detail, detail, 12, "detail of a dead letter")
+        expect((dead.generation, dead.attempt), (0, 1), 12,
+               "generation and attempt of a message that was retried once and then dead-lettered")  # fmt: skip
         check(dead.dead_at.tzinfo is not None, 12, f"dead_at {dead.dead_at} has no time zone")
         tolerance = lab.pace.slack + lab.pace.early + 0.001
-        check(
-            died.lo - tolerance <= dead.dead_at.timestamp() <= died.hi + tolerance,
-            12,
-            f"dead_at {dead.dead_at}",
-        )
+        check(died.lo - tolerance <= dead.dead_at.timestamp() <= died.hi + tolerance, 12,
+              f"dead_at: expected {instant(died.lo)} to {instant(died.hi)}, got {dead.dead_at}")  # fmt: skip
 
     @punctual
     def test_law_12_replay_is_exactly_one_message(self, lab: BrokerLab) -> None:
@@ -62,18 +52,21 @@ class DeadLetterLaws(BrokerBase):
         lab.outlive(lab.pace.lease)
         for generation in (1, 2):
             client.end(client.one(lab.queue), DeadLetter("rejected"))
+            wanted = [(message.id, generation)]
             dry = client.dead_replay(lab.queue, dry_run=True)
-            check(dry == [(message.id, generation)], 12, f"dry_run answered {dry}")
-            check(not client.receive(lab.queue), 12, "dry_run made something ready")
-            real = client.dead_replay(lab.queue)
-            check(real == dry, 12, f"replay answered {real}, dry_run {dry}")
-            check(client.dead_replay(lab.queue) == [], 12, "what was replayed was replayed again")
-            check(not client.dead_list(lab.queue).items, 12, "a replayed dead letter is still listed")
+            expect(
+                dry, wanted, 12, f"replay {generation} of one dead letter with dry_run, ids and generations"
+            )
+            client.nothing(lab.queue, 12, "dead_replay was called with dry_run only")
+            expect(client.dead_replay(lab.queue), wanted, 12, f"replay {generation}, ids and generations")
+            expect(client.dead_replay(lab.queue), [], 12, "a second replay of the same dead letter")
+            left = [each.message.id for each in client.dead_list(lab.queue).items]
+            expect(left, [], 12, "dead letters listed after their replay")
             delivery = client.one(lab.queue, lease=LONG)
-            client.nothing(lab.queue, 12, "one dead letter was replayed once")
-            check(delivery.message.sealed == message.sealed, 12, "replayed bytes differ")
-            check((delivery.generation, delivery.attempt, delivery.deliveries) == (generation, 0, 1), 12,
-                  f"replay {generation} came as {delivery}")  # fmt: skip
+            client.nothing(lab.queue, 12, "one dead letter was replayed once, and its one message is leased")
+            expect(delivery.message.sealed, message.sealed, 12, "sealed bytes after a replay")
+            expect((delivery.generation, delivery.attempt, delivery.deliveries), (generation, 0, 1), 12,
+                   f"generation, attempt and deliveries of the first delivery after replay {generation}")  # fmt: skip
             client.end(delivery, Release())
 
     @punctual
@@ -118,16 +111,16 @@ class DeadLetterLaws(BrokerBase):
         ]
         for filters, wanted in cases:
             listed = [each.message.id for each in client.dead_list(lab.queue, **filters).items]
-            check(listed == wanted, 12, f"dead_list with {filters} gave {listed}, expected {wanted}")
+            expect(listed, wanted, 12, f"dead_list with {filters}, oldest first")
             dry = [id for id, _ in client.dead_replay(lab.queue, dry_run=True, **filters)]
-            check(
-                sorted(dry) == sorted(wanted), 12, f"dead_replay with {filters} gave {dry}, expected {wanted}"
-            )
-        check([id for id, _ in client.dead_replay(lab.queue, ids=picked, reason="rejected")] == picked[:2], 12,
-              "a replay with filters took others")  # fmt: skip
-        check(client.dead_purge(lab.queue, reason="rejected") == 1, 12, "a purge with a filter took others")
+            expect(sorted(dry), sorted(wanted), 12, f"dead_replay(dry_run=True) with {filters}")
+        replayed = [id for id, _ in client.dead_replay(lab.queue, ids=picked, reason="rejected")]
+        expect(replayed, picked[:2], 12, f"dead_replay with ids={picked} and reason='rejected'")
+        expect(client.dead_purge(lab.queue, reason="rejected"), 1, 12,
+               "dead_purge(reason='rejected') of 1 such and 3 other dead letters")  # fmt: skip
         left = [each.message.id for each in client.dead_list(lab.queue).items]
-        check(left == [id for id, reason in ids.items() if reason == "crash-loop"], 12, f"{left} are left")
+        wanted = [id for id, reason in ids.items() if reason == "crash-loop"]
+        expect(left, wanted, 12, "dead letters left after all of reason 'rejected' were purged")
         check(len(client.dead_list(elsewhere).items) == 1, 10, "another queue's dead letter is gone")
 
     def test_law_12_pages_hold_each_once(self, lab: BrokerLab) -> None:
@@ -143,7 +136,8 @@ class DeadLetterLaws(BrokerBase):
             found += [each.message.id for each in page.items]
             if (cursor := page.cursor) is None:
                 break
-        check(found == everything and len(set(found)) == 11, 12, f"11 dead letters in pages of 4: {found}")
+        expect(len(set(everything)), 11, 12, "different ids in the list of 11 dead letters, of one moment")
+        expect(found, everything, 12, "11 dead letters of one moment in pages of 4, against the whole list")
 
     @punctual
     def test_law_12_purge_keeps_the_newest(self, lab: BrokerLab) -> None:
@@ -154,12 +148,17 @@ class DeadLetterLaws(BrokerBase):
             client.publish(message)
             client.bury(lab.queue)
             lab.advance(0.01 if not lab.pace.exact else lab.pace.lease)
-        check(client.dead_purge(lab.queue, keep=4, limit=1) == 1, 12, "dead_purge(keep=4, limit=1) of 6 is 1")
-        check(client.dead_purge(lab.queue, keep=4) == 1, 12, "dead_purge(keep=4) of 5 is 1")
+        expect(client.dead_purge(lab.queue, keep=4, limit=1), 1, 12, "dead_purge(keep=4, limit=1) of 6")
+        expect(client.dead_purge(lab.queue, keep=4), 1, 12, "dead_purge(keep=4) of 5")
         left = [each.message.id for each in client.dead_list(lab.queue).items]
-        check(left == [each.id for each in sent[2:]], 12, "dead_purge did not keep the newest")
-        check(client.dead_purge(lab.queue) == 4, 12, "dead_purge of 4 is 4")
-        check(client.stats(lab.queue).dead == 0, 11, "stats counts purged dead letters")
+        expect(
+            left,
+            [each.id for each in sent[2:]],
+            12,
+            "dead letters left after dead_purge(keep=4), the newest four",
+        )
+        expect(client.dead_purge(lab.queue), 4, 12, "dead_purge of 4")
+        expect(client.stats(lab.queue).dead, 0, 11, "dead in stats after all dead letters were purged")
 
     def test_law_12_without_it_a_dead_letter_is_forgotten(self, lab: BrokerLab) -> None:
         if self.spec.capabilities.dead_letters:
@@ -171,7 +170,7 @@ class DeadLetterLaws(BrokerBase):
             12,
             "DeadLetter of a live lease was refused",
         )
-        client.nothing(lab.queue, 12, "dead-lettered")
+        client.nothing(lab.queue, 12, "the one message was dead-lettered")
 
 
 def _only(items: tuple[DeadMessage, ...]) -> DeadMessage:

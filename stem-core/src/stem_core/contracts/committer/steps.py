@@ -6,7 +6,7 @@ import pytest
 
 from stem_core.contracts.backend.groups import callback
 from stem_core.contracts.committer.base import GOOD, CommitLab, CommitterBase, done, running
-from stem_core.contracts.laws import check
+from stem_core.contracts.laws import check, expect
 from stem_core.contracts.pace import LONG
 from stem_core.contracts.punctual import punctual
 from stem_core.envelope import Ack, DeadLetter, Release, Retry, Settlement
@@ -31,7 +31,7 @@ class StepLaws(CommitterBase):
             updates=(running(id), done(id), StatusUpdate(id=child.id, state=TaskState.QUEUED)),
             publishes=(child, lab.message("children")),
         )
-        check(lab.commit(committer, step) == [True], 30, "a good step answered False")
+        expect(lab.commit(committer, step), [True], 30, "a good step answered False")
         stats = client.stats(lab.queue)
         check(stats.leased == stats.ready == 0, 30, f"the settlement was not done: {stats}")
         found = desk.one(id)
@@ -71,7 +71,7 @@ class StepLaws(CommitterBase):
             publishes=(lab.message("children"), lab.message("children", once=True)),
             outcomes=(GroupOutcome("g", "a", GOOD),) if self.backend.capabilities.groups else (),
         )
-        check(lab.commit(committer, step) == [False], 30, f"a step with a {why} answered True")
+        expect(lab.commit(committer, step), [False], 30, f"a step with a {why} answered True")
         check(desk.fetch("fresh", "other") == [None, None], 30, f"a {why} wrote statuses")
         found = desk.one("over")
         check(
@@ -96,8 +96,8 @@ class StepLaws(CommitterBase):
         delivery = lab.leased(client)
         step = Step(settlement=Settlement(delivery.receipt, action), updates=(running("a"),))
         again = Step(settlement=Settlement(delivery.receipt, action), updates=(running("b"),))
-        check(lab.commit(committer, step, again) == [True, False], 30, "one receipt in two steps of a batch")
-        check(lab.commit(committer, again) == [False], 30, "one receipt in two commits")
+        expect(lab.commit(committer, step, again), [True, False], 30, "one receipt in two steps of a batch")
+        expect(lab.commit(committer, again), [False], 30, "one receipt in two commits")
         check(not client.end(delivery), 30, "a receipt that a step used was settled again")
         check(desk.one("a") is not None and desk.one("b") is None, 30, "the second step wrote something")
 
@@ -117,7 +117,7 @@ class StepLaws(CommitterBase):
             ),
             publishes=(known, lab.message("children", once=True)),
         )
-        check(lab.commit(committer, step) == [True], 30, "a refused non-terminal update refused the step")
+        expect(lab.commit(committer, step), [True], 30, "a refused non-terminal update refused the step")
         run, over, new = desk.fetch("run", "over", "new")
         check(run is not None and run.state is TaskState.RUNNING and not run.meta, 30, f"run became {run}")
         check(over is not None and over.state is TaskState.SUCCEEDED, 30, f"over became {over}")
@@ -133,7 +133,7 @@ class StepLaws(CommitterBase):
             Step(updates=(done("b", payload=b"1"), done("b", payload=b"2"))),
             Step(updates=(done("c"), StatusUpdate(id="c", state=TaskState.QUEUED, generation=1))),
         )
-        check(lab.commit(committer, *steps) == [True, False, True], 30, "updates of one task in one step")
+        expect(lab.commit(committer, *steps), [True, False, True], 30, "updates of one task in one step")
         a, b, c = desk.fetch("a", "b", "c")
         check(a is not None and a.state is TaskState.SUCCEEDED and a.name == "n", 30, f"a became {a}")
         check(b is None, 30, f"two ends of one task in a step: {b}")
@@ -174,9 +174,7 @@ class StepLaws(CommitterBase):
                 )
             )
             wanted.append(not bad)
-        check(
-            lab.commit(committer, *steps) == wanted, 31, f"good, stale and refused in turn, expected {wanted}"
-        )
+        expect(lab.commit(committer, *steps), wanted, 31, "good, stale and refused in turn")
         found = sorted(delivery.message.id for delivery in client.drain("children"))
         check(found == ["child-0", "child-3"], 31, f"children {found}")
         states = [status is not None for status in desk.fetch(*(f"t{n}" for n in range(6)))]

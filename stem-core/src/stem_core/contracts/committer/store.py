@@ -5,7 +5,7 @@ from __future__ import annotations
 from stem_core.contracts.backend.groups import callback
 from stem_core.contracts.committer.base import GOOD, CommitLab, CommitterBase, done, running
 from stem_core.contracts.driver import unique
-from stem_core.contracts.laws import LawBroken, broken, check
+from stem_core.contracts.laws import LawBroken, broken, check, expect
 from stem_core.contracts.outage import Outage, given, recovers
 from stem_core.envelope import Ack, Settlement
 from stem_core.errors import StemError
@@ -29,13 +29,13 @@ class StoreLaws(CommitterBase):
             publishes=(child,),
             outcomes=(GroupOutcome("g", "a", GOOD),) if grouped else (),
         )
-        check(lab.commit(committer, step) == [True], 30, "a good step answered False")
+        expect(lab.commit(committer, step), [True], 30, "a good step answered False")
         check(other_desk.one("t") is None, 10, "a step wrote a status into another namespace")
         other.nothing(["children", "callbacks"], 10, "a step in another namespace published")
         if grouped:
             group = other_desk.group_get("g")
             check(group is not None and not group.outcomes, 10, f"a step in another namespace left {group}")
-        check(lab.commit(other_committer, step) == [True], 10,
+        expect(lab.commit(other_committer, step), [True], 10,
               "what a step did in one namespace refused the same step in another")  # fmt: skip
         for name in ("children", "callbacks") if grouped else ("children",):
             for where, each in (("one", client), ("the other", other)):
@@ -56,7 +56,7 @@ class StoreLaws(CommitterBase):
         )
         delivery = lab.leased(client)
         last = Step(settlement=Settlement(delivery.receipt, Ack()), updates=(done("last"),))
-        check(lab.commit(committer, last) == [True], 15, "after an outage a good step answered False")
+        expect(lab.commit(committer, last), [True], 15, "after an outage a good step answered False")
         check(desk.one("last") is not None, 15, "after an outage a step answered True and wrote nothing")
 
     def test_law_16_a_commit_after_close_is_an_error(self, lab: CommitLab) -> None:
