@@ -123,8 +123,10 @@ class Database:
         with self.lock:
             for queue in unit.woken:
                 self.for_messages.wake(queue)
-            for task in unit.finished if self.for_results else ():
-                self.for_results.wake(task)
+            for ns, statuses in unit.recorded if self.for_results else ():
+                for id, status in statuses.items():
+                    if status.terminal:
+                        self.for_results.wake((ns, id))
             for namespace in unit.broadcast:
                 self.for_broadcasts.wake(namespace)
 

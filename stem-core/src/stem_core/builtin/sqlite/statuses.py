@@ -9,7 +9,15 @@ from typing import Any, Final
 import msgspec
 
 from stem_core.builtin.sqlite.unit import Unit, insert, listed
-from stem_core.status import RANK_TERMINAL, StatusPage, StatusQuery, StatusUpdate, TaskStatus, merge
+from stem_core.status import (
+    RANK_TERMINAL,
+    StatusPage,
+    StatusQuery,
+    StatusUpdate,
+    TaskState,
+    TaskStatus,
+    merge,
+)
 
 __all__ = ["Sheet", "fetch", "page", "record"]
 
@@ -18,6 +26,9 @@ _PRUNE_STEP: Final = 600.0
 #: Expired statuses removed for each one written, at most, and besides.
 _PRUNE_EACH: Final = 2
 _PRUNE_MORE: Final = 20
+
+#: As SQLite takes them: exactly text.
+_STATES: Final = {state: state.value for state in TaskState}
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(TaskStatus).decode
@@ -46,6 +57,8 @@ class Sheet:
 
     def take(self, updates: Sequence[StatusUpdate]) -> bool:
         """Merge them in order; nothing of any when a terminal one is refused, and then the answer is False."""
+        if len(updates) == 1:
+            return self.record(updates[0]) or updates[0].rank != RANK_TERMINAL
         merged: dict[str, TaskStatus] = {}
         kept: dict[str, float | None] = {}
         for update in updates:
@@ -72,14 +85,13 @@ class Sheet:
         if not self._changed:
             return
         unit = self._unit
+        unit.recorded.append((self._ns, self._statuses))
         last: int = unit.value("SELECT coalesce(max(place), 0) FROM statuses")
         new: list[Sequence[Any]] = []
         same: list[Sequence[Any]] = []
         moved: list[Sequence[Any]] = []
         for id, ttl in self._changed.items():
             status = self._statuses[id]
-            if status.terminal:
-                unit.finished.add((self._ns, id))
             expires = None if ttl is None else unit.now + ttl
             prune = _prune(expires)
             old = self._rows.get(id)
@@ -91,7 +103,7 @@ class Sheet:
             enqueued = None if status.enqueued_at is None else status.enqueued_at.timestamp()
             rows.append(
                 (
-                    place, self._ns, id, status.state.value, status.name, status.queue, enqueued,
+                    place, self._ns, id, _STATES[status.state], status.name, status.queue, enqueued,
                     expires, prune, _encode(status),
                 )
             )  # fmt: skip

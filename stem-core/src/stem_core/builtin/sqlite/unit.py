@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import itertools
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+
+from stem_core.status import TaskStatus
 
 __all__ = ["Unit", "insert", "listed"]
 
@@ -19,7 +21,7 @@ _CHUNKS: Final = (128, 32, 8, 1)
 class Unit:
     """Operations of one transaction share it. They may run twice: the first run may be rolled back."""
 
-    __slots__ = ("broadcast", "connection", "finished", "now", "numbers", "woken")
+    __slots__ = ("broadcast", "connection", "now", "numbers", "recorded", "woken")
 
     def __init__(
         self, connection: sqlite3.Connection, now: float, numbers: dict[tuple[int, str], int]
@@ -28,7 +30,7 @@ class Unit:
         self.now = now
         self.numbers = numbers  # (ns, name) -> queue; forgotten on a rollback
         self.woken: set[tuple[int, str]] = set()  # (ns, queue name) with something new to deliver
-        self.finished: set[tuple[int, str]] = set()  # (ns, id) now terminal
+        self.recorded: list[tuple[int, Mapping[str, TaskStatus]]] = []  # (ns, statuses by id) as they are now
         self.broadcast: set[int] = set()  # ns with a new broadcast
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
