@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import weakref
 
 from stem_core.builtin import plugin
 from stem_core.builtin.memory import store as stores
