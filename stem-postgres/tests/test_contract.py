@@ -9,8 +9,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from stem_core.contracts import BackendContract, BrokerContract, CommitterContract
-from stem_core.contracts.outage import Outage
+from stem_core.contracts import BackendContract, BrokerContract, CommitterContract, Outage
 from stem_postgres.plugin import POSTGRES_BACKEND, POSTGRES_BROKER
 from tests.servers import PostgresServer
 

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from stem_core.contracts import BackendContract, BrokerContract, CommitterContract
-from stem_core.contracts.outage import Outage
+from stem_core.contracts import BackendContract, BrokerContract, CommitterContract, Outage
 from stem_redis.plugin import REDIS_BACKEND, REDIS_BROKER
 from tests.servers import ValkeyServer
 

@@ -10,6 +10,7 @@ from stem_core.contracts.broker import BrokerContract
 from stem_core.contracts.committer import CommitterContract
 from stem_core.contracts.encoder import EncoderContract
 from stem_core.contracts.laws import LAWS, LawBroken
+from stem_core.contracts.outage import Outage
 from stem_core.contracts.signer import SignerContract
 from stem_core.contracts.time import Time
 
@@ -20,6 +21,7 @@ __all__ = [
     "CommitterContract",
     "EncoderContract",
     "LawBroken",
+    "Outage",
     "SignerContract",
     "Time",
 ]

@@ -55,21 +55,26 @@ class BrokerCapabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendCapabilities:
-    """What a backend can do beyond recording, fetching and waiting."""
+    """What a backend can do beyond recording, fetching and waiting.
+
+    Off unless declared: ``push_wait`` (a wait is woken, without polling), ``ttl`` (statuses expire), ``groups``
+    (chords and chains), ``state`` (compare-and-set values: unique locks, revocations, schedules), ``limiter``
+    (rate limits), ``listing`` (query by state, name, queue, time), ``durable`` and ``multi_process``.
+    """
 
     push_wait: bool = False
     """``wait`` is woken by the store, without polling (law 22)."""
     ttl: bool = False
     """Statuses expire (law 23)."""
     groups: bool = False
-    """``group_*`` (law 24)."""
+    """``group_create``, ``group_add``, ``group_close``, ``group_get`` (law 24)."""
     state: bool = False
-    """``state_*`` (law 25)."""
+    """``state_read``, ``state_write``, ``state_delete``, ``state_scan`` (law 25)."""
     limiter: bool = False
     """``limit_take`` (law 26)."""
     listing: bool = False
     """``list`` (law 27)."""
     durable: bool = False
-    """What was acknowledged survives a restart of the store."""
+    """What was acknowledged survives a restart of the store (law 19)."""
     multi_process: bool = False
     """Several processes may share it."""

@@ -64,7 +64,12 @@ class BrokerSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendSpec:
-    """A result backend: ``open(url, options)`` for a URL with one of ``schemes``."""
+    """A result backend: ``open(url, options)`` for a URL with one of ``schemes``.
+
+    ``open`` makes the adapter without I/O. ``name`` and ``summary`` (one line) are for people, ``contract`` is the
+    number of the contract it was written for, ``capabilities`` what it promises, ``doctor`` what ``stem doctor`` asks
+    of a store that has no broker.
+    """
 
     name: str
     schemes: tuple[str, ...]
@@ -82,7 +87,8 @@ class EncoderSpec:
 
     With ``context`` it is a :class:`ContextPayloadEncoder`. ``open(environment)``
     makes it; keys and the like come from the environment. ``unavailable``, when set, says which extra
-    must be installed before ``open`` can succeed.
+    must be installed before ``open`` can succeed. ``id`` is what travels with the bytes and names it in a chain
+    (``cbor+zstd``), ``summary`` (one line) is for people, ``contract`` the number of the contract it was written for.
     """
 
     id: str
@@ -96,7 +102,11 @@ class EncoderSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignerSpec:
-    """A signer. ``open(environment)`` reads its keys; it raises ConfigurationError when they are missing."""
+    """A signer. ``open(environment)`` reads its keys; it raises ConfigurationError when they are missing.
+
+    ``id`` is the algorithm that travels with a signature, ``summary`` (one line) is for people, ``contract`` the number
+    of the contract it was written for. ``unavailable``, when set, says which extra must be installed first.
+    """
 
     id: str
     contract: int

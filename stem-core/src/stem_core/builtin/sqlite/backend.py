@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -28,6 +29,9 @@ __all__ = ["SqliteBackend"]
 
 class SqliteBackend:
     """``sqlite:///relative.db`` and ``sqlite:////absolute.db``."""
+
+    server_version = f"SQLite {sqlite3.sqlite_version}"
+    """For reports."""
 
     def __init__(self, url: str, options: AdapterOptions, capabilities: BackendCapabilities) -> None:
         self.capabilities = capabilities

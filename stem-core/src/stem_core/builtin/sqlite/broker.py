@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -32,6 +33,9 @@ _LOOK_AGAIN: Final = 5.0
 
 class SqliteBroker:
     """``sqlite:///relative.db`` and ``sqlite:////absolute.db``."""
+
+    server_version = f"SQLite {sqlite3.sqlite_version}"
+    """For reports."""
 
     def __init__(self, url: str, options: AdapterOptions, capabilities: BrokerCapabilities) -> None:
         self.capabilities = capabilities
