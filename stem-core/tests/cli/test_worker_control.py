@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
+
+STUBBORN = """
+import asyncio
+from pathlib import Path
+from stem_core import Stem
+
+stem = Stem("sqlite:///stubborn.db")
+
+@stem.task(name="stay")
+async def stay() -> None:
+    Path("begun").touch()
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+"""
 
 
 def until(ask: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
@@ -41,3 +59,19 @@ def test_a_worker_is_listed_asked_paused_and_stopped(shop: Any) -> None:
     finally:
         worker.kill()
         worker.communicate()
+
+
+def test_a_handler_that_swallows_its_cancellation_does_not_keep_the_process(shop: Any) -> None:
+    (shop.folder / "stubborn.py").write_text(STUBBORN)
+    assert shop("enqueue", "stubborn:stem", "stay").status == 0
+    worker = shop.spawn("worker", "stubborn:stem", "--drain-timeout", "0.1s")
+    try:
+        until((shop.folder / "begun").exists, bool)
+        worker.send_signal(signal.SIGTERM)
+        _, said = worker.communicate(timeout=60)
+    finally:
+        worker.kill()
+    assert worker.returncode == 0
+    assert "Handlers are left that swallow their cancellation" in said
+    (row,) = shop("queues", "default", "--app", "stubborn:stem", "--json").json
+    assert (row["ready"], row["leased"]) == (1, 0)  # given back, to run elsewhere

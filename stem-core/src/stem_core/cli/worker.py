@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,8 @@ from stem_core.worker import Worker
 __all__ = ["add", "build", "run"]
 
 _log = logging.getLogger("stem.worker")
+#: Seconds that what is left on the loop has to end, once the worker has stopped.
+_LAST_WORDS: Final = 1.0
 
 #: Arguments of Worker whose flag has another name, since ``--processes`` counts worker processes.
 _FLAGS: Final = {"processes": "task_processes", "queues": "queue"}
@@ -153,9 +156,31 @@ def _work(arguments: argparse.Namespace) -> int:
 
     worker = build(arguments)
     health = _address(arguments) if arguments.line is None else None
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    runner = asyncio.Runner(loop_factory=loop_factory())
+    try:
         runner.run(serve(worker, health=health, line=arguments.line, until_empty=arguments.until_empty))
-    return RECYCLED if worker.recycled and arguments.line is not None else 0
+    finally:
+        closed = _close(runner)
+    status = RECYCLED if worker.recycled and arguments.line is not None else 0
+    if not closed:
+        _log.error("Handlers are left that swallow their cancellation; the process ends without them")
+        logging.shutdown()
+        os._exit(status)
+    return status
+
+
+def _close(runner: asyncio.Runner) -> bool:
+    """Close the loop; False when a handler is left that would not let it end. What it ran was given back already."""
+    loop = runner.get_loop()
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        _, pending = loop.run_until_complete(asyncio.wait(left, timeout=_LAST_WORDS))
+        if pending:
+            return False
+    runner.close()
+    return True
 
 
 def _supervise(arguments: argparse.Namespace) -> int:
