@@ -83,6 +83,8 @@ class RedisBroker:
         queues = self._in_turn(names)
         answer = await self.server.run("claim", self._roots(queues), *arguments)
         while True:
+            if answer is None:
+                answer = await self.server.run("claim_due", self._roots(queues), *arguments)
             found, until_next = _deliveries(queues, lease, answer)
             left = deadline - loop.time()
             if found or left <= 0:

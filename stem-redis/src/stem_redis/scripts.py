@@ -13,12 +13,13 @@ __all__ = ["SCRIPTS", "Script"]
 # Each call compiles nothing, but makes every function and table of its preludes: a script takes only what it uses.
 _READY: Final = ("common", "ready")
 _PUBLISH: Final = (*_READY, "queue")
-_QUEUE: Final = (*_PUBLISH, "deliveries")
+_QUEUE: Final = (*_PUBLISH, "lease", "deliveries")
 _LEASES: Final = (*_QUEUE, "leases")
 _STATUS: Final = ("life", "index", "status")
 _PRELUDES: Final[dict[str, tuple[str, ...]]] = {
     "publish": _PUBLISH,
-    "claim": _QUEUE,
+    "claim": ("ready", "lease"),
+    "claim_due": _QUEUE,
     "settle": _LEASES,
     "extend": _LEASES,
     "stats": _QUEUE,

@@ -1,8 +1,5 @@
 -- Messages that were published: put back, leased, gone.
 
-local OWNER = 'w'
-local FOREVER = 315360000000 -- ms. A lease has ended when its entry was idle for so long.
-local GRID, MARGIN = 20, 5 -- ms, of R:leases
 local STREAM_LIFE, COUNTS_LIFE = 86400000, 2592000000 -- ms
 
 local function add_or_schedule(root, level, id, sealed, counts, delay, now)
@@ -55,40 +52,12 @@ local function rest_counts(root)
   end
 end
 
-local function lease_ends(now, lease)
-  return math.ceil((now + lease + 1 + MARGIN) / GRID) * GRID
-end
-
 local function note_lease(root, ends)
   redis.call('ZADD', root .. ':leases', ends, ends)
 end
 
 local function lease_entries(stream, ids, lease, forced)
   in_chunks(ids, function(first, last)
-    local args = { unpack(ids, first, last) }
-    local n = #args
-    args[n + 1], args[n + 2], args[n + 3] = 'IDLE', FOREVER - lease - 1, 'JUSTID'
-    if forced then -- not handed out before: makes the pending entry, with a delivery count of 1
-      args[n + 4], args[n + 5], args[n + 6] = 'FORCE', 'LASTID', ids[last]
-    end
-    redis.call('XCLAIM', stream, GROUP, OWNER, 0, unpack(args))
+    redis.call('XCLAIM', stream, GROUP, OWNER, 0, unpack(with_lease({ unpack(ids, first, last) }, lease, forced)))
   end)
-end
-
--- The id of the last entry handed out, or nil where there is no such stream.
-local function last_handed_out(stream)
-  local groups = redis.pcall('XINFO', 'GROUPS', stream)
-  if groups.err then
-    return nil
-  end
-  if not groups[1] then
-    make_group(stream)
-    return '0-0'
-  end
-  local group = groups[1]
-  for at = 1, #group, 2 do
-    if group[at] == 'last-delivered-id' then
-      return group[at + 1]
-    end
-  end
 end

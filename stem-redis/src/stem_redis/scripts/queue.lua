@@ -1,7 +1,5 @@
 -- Messages of a queue: published, now or for later.
 
-local HORIZON = 5000 -- ms. Idle workers look at least so often, so later events need no bell.
-
 local tally = {}
 
 local function count(root, what, n)

@@ -1,6 +1,7 @@
 -- Where messages that are ready wait, and the bell that tells of them.
 
 local GROUP = 'stem'
+local HORIZON = 5000 -- ms. Idle workers look at least so often, so later events need no bell.
 local BELL_LIFE = 60000 -- ms
 
 local awake, rung = {}, {}
@@ -26,8 +27,9 @@ local function wake(root, level)
   local stream = root .. ':s' .. level
   if not awake[stream] then
     if redis.call('SADD', root .. ':levels', level) == 1 then
-      make_group(stream)
-      redis.call('PERSIST', stream)
+      if redis.call('PERSIST', stream) == 0 then -- else it is a stream that rested
+        make_group(stream)
+      end
       redis.call('PERSIST', root .. ':counts')
     end
     awake[stream] = true
