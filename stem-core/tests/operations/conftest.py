@@ -15,7 +15,7 @@ if HERE not in sys.path:
     sys.path.insert(0, HERE)
 
 APP = """
-import os, time
+import logging, os, time
 from pathlib import Path
 from stem_core import Stem, TaskContext
 
@@ -39,6 +39,12 @@ async def block(seconds: float) -> None:
 async def fail(ctx: TaskContext) -> None:
     ctx.log.warning("about to fail")
     raise ValueError("no reason")
+
+@stem.task(name="child", isolation="process")
+def child(ctx: TaskContext) -> int:
+    ctx.log.warning("from the child")
+    logging.getLogger("shop").info("in passing")
+    return os.getpid()
 
 @stem.task(name="die")
 async def die() -> None:

@@ -145,6 +145,22 @@ def test_metrics_of_a_worker_at_work(folder: Path, stem: Stem) -> None:
     assert (warning["message"], warning["task_name"], warning["attempt"]) == ("about to fail", "fail", 0)
 
 
+def test_what_a_child_logs_is_logged_as_its_worker_does(folder: Path, stem: Stem) -> None:
+    with Running(folder, *WORDS, "--log-format=json") as worker:
+        handle = stem.enqueue_sync("child")
+        pid = handle.result_sync(timeout=60)
+        worker.said("in passing")
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+    entries = [json.loads(line) for line in worker.lines]
+    told = {each["message"]: each for each in entries if each["pid"] == pid}
+    assert {(name, each["level"], each["logger"]) for name, each in told.items()} == {
+        ("from the child", "warning", "stem.task"),
+        ("in passing", "info", "shop"),
+    }
+    assert all(each["task_id"] == handle.id and each["task_name"] == "child" for each in told.values())
+
+
 def _check_exposition(text: str) -> None:
     """Every sample belongs to a family that was announced, and every line is of the format."""
     announced = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))

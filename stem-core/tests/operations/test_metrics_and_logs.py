@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stem_core.context import TaskLogFilter
-from stem_core.operations.logs import JsonFormatter, TextFormatter
 from stem_core.operations.metrics import BUCKETS, Family, Histogram, merge, render, series
 from stem_core.operations.reload import snapshot
+from stem_core.worker.logs import JsonFormatter, TextFormatter
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=50))

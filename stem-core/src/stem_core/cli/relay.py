@@ -36,7 +36,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Relay until stopped. Several relays may run at once and share the work."""
-    from stem_core.operations import logs
+    from stem_core.worker import logs
 
     logs.configure("text", os.environ.get("STEM_LOG_LEVEL") or "info")
     if arguments.batch < 1:

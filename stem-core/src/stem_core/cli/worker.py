@@ -109,7 +109,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run a worker, or a supervisor of several."""
-    from stem_core.operations import logs
+    from stem_core.worker import logs
 
     logs.configure(arguments.log_format, arguments.log_level)
     if arguments.processes < 1:

@@ -34,6 +34,7 @@ from stem_core.worker import inputs
 from stem_core.worker.failures import error_of
 from stem_core.worker.frames import Answer, Ask, Hello, Job, Raised, Returned, Started, receive, send
 from stem_core.worker.limits import Interruptible, soft_limit_error
+from stem_core.worker.logs import configure
 from stem_core.worker.payloads import decode_arguments, encode_result
 from stem_core.worker.resources import Resources
 from stem_core.worker.scopes import entered
@@ -61,6 +62,8 @@ def main() -> None:
     try:
         hello: Hello = receive(connection)
         sys.path[:] = hello.path
+        if hello.logs is not None:  # before the application is imported, as in the worker: it may want others
+            configure(*hello.logs)
         child = Child(connection, hello)
         try:
             while True:

@@ -18,6 +18,7 @@ from stem_core.envelope import Envelope
 from stem_core.retry import RetryRequest
 from stem_core.status import TaskError
 from stem_core.worker.inputs import Gathered
+from stem_core.worker.logs import Form
 from stem_core.worker.resources import Name
 
 __all__ = [
@@ -38,7 +39,7 @@ _LENGTH: Final = struct.Struct("!I")
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """Where to import from, and what to make before the first job and to free after the last; once."""
+    """Where to import from, what to make before the first job and to free after the last, and where logs go; once."""
 
     path: list[str]
     main_path: str | None
@@ -46,6 +47,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     limit: int
     on_startup: list[Name]
     on_shutdown: list[Name]
+    logs: tuple[Form, str] | None
 
 
 class Job(msgspec.Struct, frozen=True, tag=True, kw_only=True):

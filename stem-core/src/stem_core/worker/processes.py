@@ -26,6 +26,7 @@ from stem_core.status import Progress, TaskError
 from stem_core.worker import inputs
 from stem_core.worker.controls import SharedControls, WorkerControls
 from stem_core.worker.frames import Answer, Ask, Hello, Job, Raised, Returned, Started, pack, read
+from stem_core.worker.logs import configured
 from stem_core.worker.memory import resident
 from stem_core.worker.payloads import keeps_result
 from stem_core.worker.resources import Name
@@ -254,6 +255,7 @@ class ProcessExecutor:
             limit=self._wiring.max_payload,
             on_startup=on_startup,
             on_shutdown=on_shutdown,
+            logs=configured(),
         )
         child = await Child.spawn(hello)
         self._all.add(child)

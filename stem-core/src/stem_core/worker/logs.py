@@ -1,4 +1,4 @@
-"""Logs of a worker process: text for people, one JSON object a line for programs."""
+"""Logs of a worker process and its children: text for people, one JSON object a line for programs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import msgspec
 
 from stem_core.context import TaskLogFilter
 
-__all__ = ["JsonFormatter", "TextFormatter", "configure"]
+__all__ = ["Form", "JsonFormatter", "TextFormatter", "configure", "configured"]
+
+Form = Literal["text", "json"]
 
 #: What every record has; anything else was given as ``extra``.
 _STANDARD: Final = frozenset(
@@ -60,7 +62,7 @@ class TextFormatter(logging.Formatter):
         return super().format(record)
 
 
-def configure(form: Literal["text", "json"], level: str) -> None:
+def configure(form: Form, level: str) -> None:
     """Send every logger's records from ``level`` on to standard error, with the fields of the running task."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
@@ -68,3 +70,13 @@ def configure(form: Literal["text", "json"], level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
+
+def configured() -> tuple[Form, str] | None:
+    """What :func:`configure` was called with, None where logs are the application's own business."""
+    root = logging.getLogger()
+    for handler in root.handlers:
+        if isinstance(handler.formatter, JsonFormatter | TextFormatter):
+            form: Form = "json" if isinstance(handler.formatter, JsonFormatter) else "text"
+            return form, logging.getLevelName(root.level)
+    return None
