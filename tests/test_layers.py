@@ -72,7 +72,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 #: What each package may import besides the standard library; the second set in functions only (extras).
 THIRD_PARTY: dict[str, tuple[set[str], set[str]]] = {
     "stem_core": ({"importlib_metadata", "msgspec", "pluggy"}, {"attr", "attrs", "pydantic", "uvloop"}),
-    "stem_redis": ({"msgspec", "pluggy", "redis"}, set()),
+    "stem_redis": ({"hiredis", "msgspec", "pluggy", "redis"}, set()),
     "stem_postgres": ({"msgspec", "pluggy", "psycopg", "psycopg_pool"}, set()),
     "stem_signing": ({"msgspec", "pluggy", "cryptography"}, set()),
     "stem_codecs": ({"msgspec", "pluggy", "cbor2", "cryptography", "lz4", "zstandard"}, set()),
