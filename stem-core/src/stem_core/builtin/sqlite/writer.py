@@ -76,9 +76,11 @@ class Writer:
         while _Order.STOP not in orders:
             orders = self._next_orders()
             calls = [each for each in orders if isinstance(each, Call) and not each.future.cancelled()]
-            if calls:
-                self._do(calls)
-                answer(calls)
+            # What waits for no disk goes first: a claim gives the loop work to do while the rest is written.
+            for durable in (False, True):
+                if part := [call for call in calls if call.durable is durable]:
+                    self._do(part)
+                    answer(part)
             if _Order.LOOK in orders:
                 self._watch.hurry()
             if self._watch.pause() == 0.0:
