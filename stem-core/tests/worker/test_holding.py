@@ -170,6 +170,17 @@ async def test_it_is_held_by_one_worker_after_another_when_the_first_task_is_lon
         assert place.ran[1][1] - place.ran[0][1] == pytest.approx(30.0)
 
 
+async def test_a_retry_that_comes_before_it_was_asked_for_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    place = Place(delay=True, max_delay=10.0)
+    async with place.stem:
+        await place.again.enqueue("a value")
+        async with Worker(place.stem, clock=place.clock, wait=0.01) as worker:
+            await place.until(lambda: worker.stats.retried)
+            place.clock.advance(10)
+            await place.until(lambda: worker.stats.succeeded)
+    assert "is tried again after 10 s and not after" in caplog.text
+
+
 async def test_a_deadline_beyond_what_the_broker_can_delay_is_kept() -> None:
     place = Place(delay=True, max_delay=10.0)
     body = [place.first.s(), place.first.s().with_options(queue="nobody's")]

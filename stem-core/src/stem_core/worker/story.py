@@ -303,7 +303,16 @@ class Story:
             )
             if isinstance(verdict, Again):
                 longest = self._wiring.broker.capabilities.max_delay
-                delay = verdict.delay if longest is None else min(verdict.delay, longest)
+                delay = verdict.delay
+                if longest is not None and delay > longest:  # a handler may ask for more
+                    delay = longest
+                    _log.warning(
+                        "Task %s (%s) is tried again after %g s and not after %g s: the broker delays by no more",
+                        envelope.id,
+                        envelope.name,
+                        delay,
+                        verdict.delay,
+                    )
                 end = Retried(error, delay, seconds)
                 return outcome.retried(envelope, delivery, end, started_at=run.started_at)
             reason = DeadReason(verdict.why)
