@@ -20,7 +20,7 @@ while at < total do
   end
   local had = call('PTTL', prefix .. 'i:' .. tonumber(ARGV[at + 3]))
   usual = usual and (had == -1 or ttl >= 0 and had >= ttl + LIFE_SLACK)
-  at = last + 3
+  at = last + 1
 end
 if not usual or call('EXISTS', unpack(keys)) > 0 then
   return -#keys
@@ -61,6 +61,6 @@ while at < total do
     ring(root)
     call('HINCRBY', root .. ':counts', 'published', added)
   end
-  at = last + 3
+  at = last + 1
 end
 return nth
