@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, Final, NamedTuple
 
 from stem_core.arguments import Parameters
@@ -100,7 +101,11 @@ class Child:
             if found.parameters.wants_context:
                 args.insert(0, context)
             stage = "run"
-            value = self._loop.run(self._call(found, context, args, kwargs, job.envelope.soft_time_limit))
+            soft = job.envelope.soft_time_limit
+            if found.scopes or asyncio.iscoroutinefunction(found.function):
+                value = self._loop.run(self._on_the_loop(found, context, args, kwargs, soft))
+            else:
+                value = copy_context().run(self._here, found, context, args, kwargs, soft)
             stage = "encode"
             reply: Returned | Raised = self._returned(job, found, value)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is this job's end and not the child's
@@ -123,10 +128,17 @@ class Child:
         )
         self._loop.run(self._resources.make(self._state))
 
-    async def _call(
+    def _here(
         self, found: Found, context: TaskContext, args: list[Any], kwargs: dict[str, Any], soft: float | None
     ) -> Any:
-        """On the loop: the handler in its scopes."""
+        enter_task(context)
+        send(self._connection, Started())
+        return _called(found.function, args, kwargs, soft)
+
+    async def _on_the_loop(
+        self, found: Found, context: TaskContext, args: list[Any], kwargs: dict[str, Any], soft: float | None
+    ) -> Any:
+        """The handler in its scopes."""
         enter_task(context)
         async with entered(found.scopes, context):
             send(self._connection, Started())
