@@ -17,7 +17,7 @@ from stem_core.ports.signer import (
     pre_authentication_encoding,
     pre_authentication_prefix,
 )
-from stem_core.sealing import MAX_SEALED, open_sealed, pack, parse, seal, unpack
+from stem_core.sealing import MAX_SEALED, Mould, open_sealed, pack, parse, seal, unpack
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 
@@ -46,6 +46,27 @@ def test_one_envelope_has_one_form() -> None:
     strict = envelope(delay=5.0, time_limit=3.0)
     assert seal(loose, namespace="stem") == seal(strict, namespace="stem")
     assert type(open_sealed(seal(loose, namespace="stem"), namespace="stem").delay) is float
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"delay": 5, "time_limit": 3, "limits": Limits(rate_limit="5/s"), "route": {"exchange": "e"}},
+        {"name": "n" * 128, "queue": "é" * 60, "encoder": "json+gzip", "priority": 9, "max_retries": 300},
+        {"name": "id", "queue": "args", "encoder": "enqueued_at", "result_ttl": 0.5, "shadow": "id"},
+    ],
+)
+def test_what_is_filled_into_a_mould_is_what_would_be_sealed(fields: dict[str, Any]) -> None:
+    mould = Mould(envelope(**fields))
+    for id in ("1", "i" * 31, "i" * 32, "i" * 128):
+        for args in (b"", b"x" * 255, b"x" * 256, b"x" * 70_000):
+            for when in (NOW, NOW.replace(microsecond=0), datetime(1969, 1, 1, tzinfo=UTC)):
+                each = envelope(id=id, args=args, enqueued_at=when, **fields)
+                filled = seal(each, namespace="stem", inner=mould.fill(id, args, when))
+                assert filled == seal(each, namespace="stem")
+    with pytest.raises(EncodeError, match="not a task id"):
+        mould.fill("a b", b"", NOW)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from stem_core.envelope import Message
 from stem_core.errors import AdapterError, PublishError, StemError
@@ -30,15 +30,22 @@ _ONCE_MORE: Final = TaskRetryPolicy(max_retries=1)
 
 
 class Waiting:
-    """A publish and the caller that waits for it."""
+    """A publish and who waits for it: behind others through a future, or alone in the task that sends it."""
 
-    __slots__ = ("deadline", "future", "in_flight", "publish")
+    __slots__ = ("deadline", "future", "in_flight", "late", "publish", "task")
 
-    def __init__(self, publish: Publish, future: asyncio.Future[None], deadline: float) -> None:
+    def __init__(self, publish: Publish, deadline: float) -> None:
         self.publish = publish
-        self.future = future
         self.deadline = deadline
         self.in_flight = False
+        self.future: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.late = False
+        """Whether the task was cancelled because the deadline came."""
+
+    @property
+    def over(self) -> bool:
+        return self.task is None if self.future is None else self.future.done()
 
 
 class Coalescer:
@@ -79,7 +86,7 @@ class Coalescer:
         started = asyncio.get_running_loop().time()
         answers: list[StemError | None] = []
         for start in range(0, len(publishes), MOST_AT_ONCE):
-            answers += await self._send(publishes[start : start + MOST_AT_ONCE])
+            answers += await self._send_in_time(publishes[start : start + MOST_AT_ONCE])
         failed = [(i, error) for i, error in enumerate(answers) if error is not None]
         if failed:
             again = (self._try_again(publishes[i], error, started) for i, error in failed)
@@ -131,24 +138,40 @@ class Coalescer:
         """Send it now, or with what gathers behind what is being sent."""
         if self._closed:
             raise StemError(f"Task {publish.envelope.id} was not published: this Stem was closed.")
+        waiting = Waiting(publish, loop.time() + self.timeout)
+        self._outstanding.append(waiting)
+        if self._alarm is None:  # one for all that are outstanding: most are done long before it rings
+            self._alarm = loop.call_at(waiting.deadline, self._expire, loop)
         if self._busy:
-            await self._gather(publish, loop)
-            return
-        self._busy = True
+            waiting.future = loop.create_future()
+            self._gathered.append(waiting)
+            await waiting.future
+        else:
+            self._busy = True
+            try:
+                await self._send_alone(waiting)
+            finally:
+                waiting.task = None
+                self._forget_done()
+                self._go_on(loop)
+
+    async def _send_alone(self, waiting: Waiting) -> None:
+        """What ``asyncio.timeout`` does, with the timer that all share: one of its own costs as much as the sealing."""
+        task = asyncio.current_task()
+        assert task is not None  # nothing else can await
+        waiting.task, before = task, task.cancelling()
+        error: StemError | None
         try:
-            (error,) = await self._send([publish])
-        finally:
-            self._go_on(loop)
+            (error,) = await self._send([waiting.publish])
+        except asyncio.CancelledError as cancelled:
+            if not waiting.late or task.uncancel() > before:
+                raise  # it was somebody else
+            error = self._too_late(waiting.publish, cancelled)
+        else:
+            if waiting.late:
+                task.uncancel()
         if error is not None:
             raise error
-
-    def _gather(self, publish: Publish, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
-        waiting = Waiting(publish, loop.create_future(), loop.time() + self.timeout)
-        self._gathered.append(waiting)
-        self._outstanding.append(waiting)
-        if self._alarm is None:
-            self._alarm = loop.call_at(waiting.deadline, self._expire, loop)
-        return waiting.future
 
     def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
         """Send what has gathered behind a lone publish."""
@@ -166,16 +189,15 @@ class Coalescer:
     async def _send_gathered(self) -> None:
         try:
             while batch := self._next_batch():
-                errors = await self._send([each.publish for each in batch])
+                errors = await self._send_in_time([each.publish for each in batch])
                 for waiting, error in zip(batch, errors, strict=True):
-                    if waiting.future.done():
+                    if waiting.future is None or waiting.future.done():
                         continue
                     if error is None:
                         waiting.future.set_result(None)
                     else:
                         waiting.future.set_exception(error)
-                while self._outstanding and self._outstanding[0].future.done():
-                    self._outstanding.popleft()
+                self._forget_done()
         finally:
             self._rest()
 
@@ -184,38 +206,53 @@ class Coalescer:
         batch: list[Waiting] = []
         while self._gathered and len(batch) < MOST_AT_ONCE:
             waiting = self._gathered.popleft()
-            if not waiting.future.done():
+            if not waiting.over:
                 waiting.in_flight = True
                 batch.append(waiting)
         return batch
+
+    def _forget_done(self) -> None:
+        while self._outstanding and self._outstanding[0].over:
+            self._outstanding.popleft()
+
+    async def _send_in_time(self, batch: list[Publish]) -> list[StemError | None]:
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await self._send(batch)
+        except TimeoutError as error:
+            return [self._too_late(each, error) for each in batch]
 
     async def _send(self, batch: list[Publish]) -> list[StemError | None]:
         if self._wiring.hooks("stem_before_publish"):
             for each in batch:
                 self._wiring.emit("stem_before_publish", envelope=each.envelope)
         try:
-            async with asyncio.timeout(self.timeout):
-                await self.ready()
-                return await send(self._wiring, batch)
-        except TimeoutError as error:
-            if self._wiring.is_open:
-                return [unknown_fate(each, error) for each in batch]
-            return [out_of_reach(each, error) for each in batch]
+            await self.ready()
+            return await send(self._wiring, batch)
         except AdapterError as error:
             return [out_of_reach(each, error) for each in batch]
         except StemError as error:
             return [error] * len(batch)
+
+    def _too_late(self, publish: Publish, error: BaseException) -> StemError:
+        late = TimeoutError()
+        late.__cause__ = error
+        return unknown_fate(publish, late) if self._wiring.is_open else out_of_reach(publish, late)
 
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
         """Fail every publish whose deadline has come; ring again for the next one."""
         self._alarm = None
         now = loop.time()
         outstanding = self._outstanding
-        while outstanding and (outstanding[0].future.done() or outstanding[0].deadline <= now):
+        while outstanding and (outstanding[0].over or outstanding[0].deadline <= now):
             waiting = outstanding.popleft()
-            if waiting.future.done():
+            if waiting.over:
                 continue
-            if not self._wiring.is_open:
+            if waiting.future is None:
+                waiting.late = True
+                if waiting.task is not None:
+                    waiting.task.cancel()
+            elif not self._wiring.is_open:
                 waiting.future.set_exception(out_of_reach(waiting.publish, TimeoutError()))
             elif waiting.in_flight:
                 waiting.future.set_exception(unknown_fate(waiting.publish, TimeoutError()))

@@ -16,7 +16,7 @@ import msgspec
 
 from stem_core.clock import instant
 from stem_core.coalescing import DEFAULT_RETRY
-from stem_core.context import current_task
+from stem_core.context import TaskContext, current_task
 from stem_core.encoding import Chain
 from stem_core.envelope import Envelope, Input, Limits, new_id
 from stem_core.errors import ConfigurationError, EncodeError, PayloadTooLarge
@@ -28,6 +28,7 @@ from stem_core.ports.encoder import EncodeContext
 from stem_core.publishing import message_of, queued_of
 from stem_core.resolving import Asked, resolve
 from stem_core.routing import Routing
+from stem_core.sealing import Mould
 from stem_core.sending import Publish
 from stem_core.shared.uniqueness import lock_key
 from stem_core.signature import Signature
@@ -59,8 +60,8 @@ class Plan(NamedTuple):
     group_rate_header: str | None
     header_hooks: bool
     has_derived: bool
-    plain: bool
-    """Whether a call without headers, meta or parent needs nothing but its id, arguments and time added."""
+    mould: Mould | None
+    """Where a call without headers, meta or parent needs nothing but its id, arguments and time filled in."""
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -154,10 +155,15 @@ class Planner:
         call.check()
         call = self.completed(call)
         plan = self.plan(call, strict=strict)
-        envelope = self.envelope(
-            call, plan, now or instant(self._wiring.clock.time()), id=plan.asked.task_id or id, strict=strict
-        )
-        sealed = self.seal(envelope)
+        now = now or instant(self._wiring.clock.time())
+        id = plan.asked.task_id or id or new_id()
+        if plan.mould is None or call.headers or call.meta or _parent(plan) is not None:
+            envelope = self.envelope(call, plan, now, id=id, strict=strict)
+            sealed = self.seal(envelope)
+        else:
+            args = self._encode(call, plan, id, {})
+            envelope = Envelope(id=id, args=args, enqueued_at=now, **plan.fields)
+            sealed = self.seal(envelope, plan.mould.fill(id, args, now))
         message = message_of(envelope, sealed, self._broker, once=plan.asked.once)
         queued = None if self._backend is None else queued_of(envelope)
         retry = plan.asked.publish_retry
@@ -180,13 +186,7 @@ class Planner:
         """
         asked = plan.asked
         id = id or asked.task_id or new_id()
-        parent = current_task() if asked.add_to_parent else None
-        if plan.plain and parent is None and derived is None and not call.headers and not call.meta:
-            try:
-                args = plan.chain.encode([[*call.args], {**call.kwargs}], None)
-            except EncodeError as error:
-                raise in_arguments(error, asked.name) from None
-            return Envelope(id=id, args=args, enqueued_at=now, **plan.fields)
+        parent = _parent(plan)
         fields = dict(plan.fields)
         fields["args"] = self._encode(call, plan, id, fields)
         if call.headers or plan.header_hooks:
@@ -210,12 +210,12 @@ class Planner:
             fields |= self._seal_derived(asked, id, fields.get("root"), now, strict)
         return Envelope(id=id, enqueued_at=now, **fields)
 
-    def seal(self, envelope: Envelope) -> bytes:
-        """The sealed bytes.
+    def seal(self, envelope: Envelope, inner: bytes | None = None) -> bytes:
+        """The sealed bytes. ``inner``: as a mould gives them.
 
         :raises PayloadTooLarge: more than ``max_payload``, or than the broker takes.
         """
-        sealed = self._wiring.seal(envelope)
+        sealed = self._wiring.seal(envelope, inner)
         most = self._broker.max_size
         if most is not None and len(sealed) > most:
             raise PayloadTooLarge(
@@ -255,26 +255,28 @@ class Planner:
         header_hooks = bool(wiring.hooks("stem_enqueue_headers"))
         has_derived = bool(asked.link or asked.link_error or asked.reply_to)
         expires_after = asked.expires if isinstance(asked.expires, float) else None
+        fields = _fields(asked, limits)
+        plain = not (
+            header_hooks
+            or has_derived
+            or by_header
+            or chain.wants_context
+            or asked.unique
+            or asked.countdown
+            or expires_after
+        )
         return Plan(
             asked=asked,
             adjustments=(*asked.adjustments, *adjustments),
             refused=adjustments,
-            fields=_fields(asked, limits),
+            fields=fields,
             chain=chain,
             due_after=asked.countdown,
             expires_after=expires_after,
             group_rate_header=asked.options.group_rate_key_header if by_header else None,
             header_hooks=header_hooks,
             has_derived=has_derived,
-            plain=not (
-                header_hooks
-                or has_derived
-                or by_header
-                or chain.wants_context
-                or asked.unique
-                or asked.countdown
-                or expires_after
-            ),
+            mould=Mould(Envelope(id="id", args=b"", enqueued_at=now, **fields)) if plain else None,
         )
 
     def _check_backend(self, asked: Asked) -> None:
@@ -382,6 +384,11 @@ class Planner:
             call, plan, now or instant(self._wiring.clock.time()), id=id, derived=derived, strict=strict
         )
         return envelope, self.seal(envelope)
+
+
+def _parent(plan: Plan) -> TaskContext | None:
+    """The task this call is made in, if it is to be named as its parent."""
+    return current_task() if plan.asked.add_to_parent else None
 
 
 def _limits(asked: Asked) -> Limits | None:

@@ -92,12 +92,14 @@ class Wiring:
     def _adapters(self) -> list[Broker | Backend | Outbox]:
         return [each for each in (self.broker, self.backend, self.outbox) if each is not None]
 
-    def seal(self, envelope: Envelope) -> bytes:
-        """The sealed bytes of ``envelope``, signed when there is a signer.
+    def seal(self, envelope: Envelope, inner: bytes | None = None) -> bytes:
+        """The sealed bytes of ``envelope``, signed when there is a signer. ``inner``: see :func:`sealing.seal`.
 
         :raises PayloadTooLarge: more than ``max_payload`` bytes.
         """
-        return sealing.seal(envelope, namespace=self.namespace, signer=self.signer, limit=self.max_payload)
+        return sealing.seal(
+            envelope, namespace=self.namespace, signer=self.signer, limit=self.max_payload, inner=inner
+        )
 
     def unseal(self, sealed: bytes) -> Envelope:
         """The envelope in ``sealed``, verified when there is a signer.

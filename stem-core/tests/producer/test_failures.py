@@ -323,3 +323,25 @@ def test_options_of_one_publish_do_not_fill_memory() -> None:
     for i in range(600):
         stem._planner.draft(Signature(name="a", options=TaskOptions(priority=i % 10)))
     assert len(stem._planner._plans) <= 512
+
+
+async def test_a_lone_call_that_is_late_leaves_its_task_uncancelled(lab: Any) -> None:
+    here = await lab(publish_timeout=0.05)
+    here.broker.gate = asyncio.Event()
+    task = asyncio.current_task()
+    assert task is not None
+    with pytest.raises(PublishError, match="no answer in time"):
+        await here.stem.enqueue("a")
+    assert task.cancelling() == 0
+    here.broker.gate.set()
+    assert (await here.stem.enqueue("a")).id
+
+
+async def test_a_callers_own_time_limit_ends_a_lone_call(lab: Any) -> None:
+    here = await lab(publish_timeout=30)
+    here.broker.gate = asyncio.Event()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await here.stem.enqueue("a")
+    here.broker.gate.set()
+    assert (await here.stem.enqueue("a")).id
