@@ -11,9 +11,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import loop
-from benchmarks.figures import Round, gather, table
+from benchmarks.figures import MICROSECONDS, Round, gather, table
 from benchmarks.limits import sqlite_raw
 from stem_core import Stem, Worker
 
@@ -21,38 +22,46 @@ BATCH = 200
 PAYLOAD = "x" * 100
 
 
+class Pace(NamedTuple):
+    """How fast something went."""
+
+    per_second: float
+    processor: float
+    """Seconds of this process's processors for each."""
+
+
 async def noop(text: str) -> None:
     """What the worker runs."""
     del text
 
 
-def raw(count: int) -> tuple[float, float]:
-    """Messages per second of the raw loop: in, and out again."""
+def raw(count: int) -> tuple[Pace, Pace]:
+    """The raw loop: in, and out again."""
     with tempfile.TemporaryDirectory() as folder:
         connection = sqlite_raw.opened(str(Path(folder, "raw.db")))
         try:
-            inserts = _rate(count, lambda: sqlite_raw.insert(connection, count, BATCH))
-            drains = _rate(count, lambda: sqlite_raw.drain(connection, BATCH))
+            inserts = _pace(count, lambda: sqlite_raw.insert(connection, count, BATCH))
+            drains = _pace(count, lambda: sqlite_raw.drain(connection, BATCH))
         finally:
             connection.close()
     return inserts, drains
 
 
-async def stem(count: int) -> tuple[float, float]:
-    """Tasks per second of Stem: enqueued in batches, and worked off until the last result is stored."""
+async def stem(count: int) -> tuple[Pace, Pace]:
+    """Stem: enqueued in batches, and worked off until the last result is stored."""
     with tempfile.TemporaryDirectory() as folder:
         app = Stem(f"sqlite:///{Path(folder, 'stem.db')}")
         task = app.task(noop)
         async with app:
             call = task.call(PAYLOAD)
-            started = time.perf_counter()
+            started = time.perf_counter(), time.process_time()
             for first in range(0, count, BATCH):
                 await app.enqueue_many([call] * min(BATCH, count - first))
-            enqueued = count / (time.perf_counter() - started)
+            enqueued = _since(started, count)
             worker = Worker(app)
-            started = time.perf_counter()
+            started = time.perf_counter(), time.process_time()
             await worker.run(until_empty=True)
-            drained = count / (time.perf_counter() - started)
+            drained = _since(started, count)
             assert worker.stats.succeeded == count, worker.stats
     return enqueued, drained
 
@@ -62,16 +71,28 @@ def measure(count: int) -> list[Round]:
     before = raw(count)
     enqueued, drained = loop.run(stem(count))
     after = raw(count)
+    rates = [(one.per_second + two.per_second) / 2 for one, two in zip(before, after, strict=True)]
     return [
-        Round("enqueue_many, 200 a call", enqueued, (before[0] + after[0]) / 2),
-        Round("drain, one worker", drained, (before[1] + after[1]) / 2, aim=0.35),
+        Round("enqueue_many, 200 a call", enqueued.per_second, rates[0]),
+        Round("drain, one worker", drained.per_second, rates[1], aim=0.35),
+        Round(
+            "drain, processor time of a task",
+            drained.processor,
+            (before[1].processor + after[1].processor) / 2,
+            unit=MICROSECONDS,
+        ),
     ]
 
 
-def _rate(count: int, work: Callable[[], None]) -> float:
-    started = time.perf_counter()
+def _pace(count: int, work: Callable[[], None]) -> Pace:
+    started = time.perf_counter(), time.process_time()
     work()
-    return count / (time.perf_counter() - started)
+    return _since(started, count)
+
+
+def _since(started: tuple[float, float], count: int) -> Pace:
+    wall, processor = started
+    return Pace(count / (time.perf_counter() - wall), (time.process_time() - processor) / count)
 
 
 def main() -> None:

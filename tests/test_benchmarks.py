@@ -20,7 +20,7 @@ from benchmarks.peers import side
 from benchmarks.soak_stores import Left, MemoryStore, RedisStore, SqliteStore, _kind
 
 ROOT = Path(__file__).parent.parent
-GROUPS = {"memory": 1, "sqlite": 2, "redis": 8, "postgres": 6, "signing": 8, "import": 1}
+GROUPS = {"memory": 1, "sqlite": 3, "redis": 8, "postgres": 6, "signing": 8, "import": 1}
 
 
 @pytest.mark.parametrize("group", bench.NAMES)
