@@ -45,6 +45,14 @@ def test_it_is_found_by_its_entry_point() -> None:
         assert catalogue.backend(f"{scheme}://x").name == "redis"
 
 
+async def test_it_says_what_server_it_is_on(adapters) -> None:
+    broker, backend = await adapters.broker(), await adapters.backend()
+    facts = await broker.server.command("INFO", "server")
+    name, _, version = (broker.server_version or "").partition(" ")
+    assert f"{name}_version:{version}\r\n".encode() in facts
+    assert backend.server_version == broker.server_version
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [

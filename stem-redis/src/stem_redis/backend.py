@@ -44,6 +44,11 @@ class RedisBackend:
         self._groups = Groups(self.server, self.keys)
         self._completions = Completions(self.server, self.keys)
 
+    @property
+    def server_version(self) -> str | None:
+        """The server's name and version once it is open, where the user may ask for it."""
+        return self.server.version
+
     async def open(self) -> None:
         await self.server.open()
 

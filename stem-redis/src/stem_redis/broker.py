@@ -44,6 +44,11 @@ class RedisBroker:
         self._dead = DeadLetters(self.server, self.keys, self.once_ttl)
         self._turn = 0
 
+    @property
+    def server_version(self) -> str | None:
+        """The server's name and version once it is open, where the user may ask for it."""
+        return self.server.version
+
     async def open(self) -> None:
         await self.server.open()
 

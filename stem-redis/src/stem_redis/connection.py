@@ -56,6 +56,8 @@ class Server:
         self._closed = False
         self.identity: tuple[object, ...] | None = None
         """Equal for two servers when they are one: same process, database and user. None when unknown."""
+        self.version: str | None = None
+        """What it is, such as "valkey 9.0.0". None before :meth:`open`, and where the user may not ask."""
 
     # life
 
@@ -78,7 +80,9 @@ class Server:
             raise ConfigurationError(
                 f"{self.masked} is a cluster node, which stem-redis does not support yet"
             )
-        version = facts.get("redis_version", "7")  # what Valkey is compatible with
+        kind = facts.get("server_name", "redis")
+        version = facts.get("redis_version", "7")  # of Valkey, the version it is compatible with
+        self.version = f"{kind} {facts.get(f'{kind}_version', version)}"
         if int(version.partition(".")[0]) < 7:
             await self.close()
             raise ConfigurationError(
