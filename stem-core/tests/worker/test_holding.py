@@ -15,6 +15,7 @@ from stem_core.canvas import Canvas
 from stem_core.clock import ManualClock
 from stem_core.plugins import discover
 from stem_core.ports.specs import AdapterOptions
+from stem_core.publishing import message_of
 from stem_core.worker import Worker
 
 CATALOGUE = discover()
@@ -179,6 +180,19 @@ async def test_a_retry_that_comes_before_it_was_asked_for_is_told(caplog: pytest
             place.clock.advance(10)
             await place.until(lambda: worker.stats.succeeded)
     assert "is tried again after 10 s and not after" in caplog.text
+
+
+async def test_a_worker_without_a_backend_says_that_it_cannot_hold(caplog: pytest.LogCaptureFixture) -> None:
+    place = Place(delay=False)
+    async with place.stem:
+        envelope, sealed = place.stem.seal_call(place.brief.si().with_options(countdown=30), parent="p")
+        await place.stem.broker.publish(
+            [message_of(envelope, sealed, place.stem.broker.capabilities, once=True)]
+        )
+        blind = Stem(place.stem.broker, backend=False, plugins=CATALOGUE, tasks=[place.brief])
+        async with blind, Worker(blind, wait=0.01) as worker:
+            await place.until(lambda: worker.stats.succeeded)
+    assert f"so they run now: ['{envelope.id}']" in caplog.text
 
 
 async def test_a_deadline_beyond_what_the_broker_can_delay_is_kept() -> None:

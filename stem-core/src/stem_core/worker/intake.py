@@ -168,6 +168,8 @@ class Intake:
             early = [pair for pair in zip(asked, statuses, strict=True) if self._may_be_early(pair[0])]
             if early:
                 await note_due(early, backend, self._clock.time())
+        elif early_ids := [run.envelope.id for run in asked if self._may_be_early(run)]:
+            _log.warning("Without a backend nobody knows when these are due, so they run now: %s", early_ids)
         if self._revocations is not None:
             revoked = await self._revocations.among([run.envelope.id for run in runs])
             for run in runs:
