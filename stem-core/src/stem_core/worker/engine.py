@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -260,11 +260,11 @@ class Engine:
         """Claim nothing from these, on this worker as on all others."""
         self.plan.paused_for_all = queues
 
-    def cut_revoked(self, ids: Sequence[str]) -> None:
-        """Stop what runs and is revoked with ``terminate``."""
-        wanted = set(ids)
+    def cut_revoked(self, revoked: Mapping[str, bool]) -> None:
+        """Stop what is revoked: what has not begun in any case, what runs when that was asked for (``terminate``)."""
         for run in list(self._leases.held):
-            if run.envelope.id in wanted and not run.finishing:
+            terminate = revoked.get(run.envelope.id)
+            if terminate is not None and (terminate or not run.begun) and not run.finishing:
                 run.cut(Stop.REVOKED)
 
     def shut_down(self, mode: str) -> None:
@@ -281,6 +281,8 @@ class Engine:
             if not run.finishing:
                 self._leases.release(run.receipt)
             return
+        if run.finishing:  # acked before it started
+            finish = outcome.acked(finish)
         run.finishing = True
         self._finisher.add(finish)
         if self._settings.max_tasks is not None and self._runs >= self._settings.max_tasks:

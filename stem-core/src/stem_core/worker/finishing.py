@@ -118,7 +118,8 @@ class Finisher:
                 if not _replaceable(batch[0]):
                     self._give_up(batch[0])
                     return
-                batch = [self._on_refused(batch[0], error)]
+                refused = self._on_refused(batch[0], error)
+                batch = [refused if batch[0].settlement is not None else outcome.acked(refused)]
                 continue
             except (StemError, OSError, TimeoutError) as error:
                 problem = error
@@ -180,7 +181,8 @@ class Finisher:
             if finish.envelope is None or status is None or not known:
                 self._on_dropped(finish)
                 continue
-            again.append(outcome.recorded(finish.envelope, finish.delivery, status))
+            known_end = outcome.recorded(finish.envelope, finish.delivery, status)
+            again.append(known_end if finish.settlement is not None else outcome.acked(known_end))
         return again
 
     async def _in_safe_order(self, batch: Sequence[Finish]) -> Sequence[bool]:

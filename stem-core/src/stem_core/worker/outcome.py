@@ -11,7 +11,7 @@ GivenBack          nothing                             nothing                  
 Unreadable         nothing: it may be a forgery        nothing                     DeadLetter(reason)
 =================  ==================================  ==========================  ==================
 
-A message acked before its run (``acks_late=False``) has no settlement left: its status alone is written.
+A message acked before its run (``acks_late=False``) has no settlement left: :func:`acked` leaves it out.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def succeeded(
     return Finish(
         delivery=delivery,
         envelope=envelope,
-        settlement=_settle(envelope, delivery, _ACK),
+        settlement=Settlement(delivery.receipt, _ACK),
         update=StatusUpdate(
             id=envelope.id,
             state=state,
@@ -186,7 +186,7 @@ def failed(
     return Finish(
         delivery=delivery,
         envelope=envelope,
-        settlement=_settle(envelope, delivery, DeadLetter(end.reason, end.detail or _line(end.error))),
+        settlement=Settlement(delivery.receipt, DeadLetter(end.reason, end.detail or _line(end.error))),
         update=_ended(envelope, delivery, TaskState.FAILED, end.error, end.reason, started_at, now),
         derived=_derived(envelope, TaskState.FAILED),
         outcome=_outcome(envelope, Outcome(TaskState.FAILED, error=end.error)),
@@ -203,7 +203,7 @@ def cancelled(
     return Finish(
         delivery=delivery,
         envelope=envelope,
-        settlement=_settle(envelope, delivery, _ACK),
+        settlement=Settlement(delivery.receipt, _ACK),
         update=_ended(envelope, delivery, TaskState.CANCELLED, error, end.reason, started_at, now),
         derived=_derived(envelope, TaskState.CANCELLED),
         outcome=_outcome(envelope, Outcome(TaskState.CANCELLED, error=error)),
@@ -243,6 +243,11 @@ def given_back(delivery: Delivery, delay: float = 0.0) -> Finish:
     )
 
 
+def acked(finish: Finish) -> Finish:
+    """The same end of a message that was acked before it started: nothing is left to settle."""
+    return msgspec.structs.replace(finish, settlement=None)
+
+
 def unreadable(delivery: Delivery, reason: DeadReason, detail: str) -> Finish:
     """Its bytes cannot be trusted: no status, group or lock of that id is touched."""
     return Finish(
@@ -265,7 +270,7 @@ def recorded(envelope: Envelope, delivery: Delivery, status: TaskStatus) -> Fini
     return Finish(
         delivery=delivery,
         envelope=envelope,
-        settlement=_settle(envelope, delivery, action),
+        settlement=Settlement(delivery.receipt, action),
         derived=_derived(envelope, status.state),
         outcome=_outcome(envelope, Outcome(status.state, status.payload, status.encoder, error)),
         kind=Kind.RECORDED,
@@ -299,10 +304,6 @@ def _ended(
 
 
 _ACK: Final = Ack()
-
-
-def _settle(envelope: Envelope, delivery: Delivery, action: Action) -> Settlement | None:
-    return Settlement(delivery.receipt, action) if envelope.acks_late else None
 
 
 def _derived(envelope: Envelope, state: TaskState) -> tuple[bytes, ...]:

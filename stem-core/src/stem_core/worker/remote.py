@@ -42,7 +42,7 @@ class Obeys(Protocol):
     def running(self) -> list[dict[str, Any]]: ...
     def counts(self) -> dict[str, Any]: ...
     def set_paused(self, queues: frozenset[str]) -> None: ...
-    def cut_revoked(self, ids: Sequence[str]) -> None: ...
+    def cut_revoked(self, revoked: Mapping[str, bool]) -> None: ...
     def shut_down(self, mode: str) -> None: ...
 
 
@@ -57,10 +57,6 @@ class Revoked:
         if not self._known:
             return {}
         return {id: revocation.REVOKED for id in ids if id in self._known}
-
-    @property
-    def to_terminate(self) -> list[str]:
-        return [id for id, terminate in self._known.items() if terminate]
 
     def replace(self, known: Mapping[str, bool]) -> None:
         self._known = dict(known)
@@ -145,8 +141,9 @@ class Remote:
             await revocation.forget(backend, self._acted_on.pop())
         paused = await Pauses(backend).paused()
         self._obeys.set_paused(frozenset(paused))
-        self.revoked.replace(await revocation.known(backend))
-        self._obeys.cut_revoked(self.revoked.to_terminate)
+        known = await revocation.known(backend)
+        self.revoked.replace(known)
+        self._obeys.cut_revoked(known)
 
     async def _keep_beating(self) -> None:
         while True:

@@ -135,6 +135,10 @@ class Story:
             return self._cut_short(run, run.stop)
         if run.not_before:
             await asyncio.sleep(run.not_before)
+        if envelope.expires is not None and envelope.expires <= self._now():  # while it waited for a slot
+            return outcome.cancelled(
+                envelope, run.delivery, Cancelled("expired"), started_at=None, now=self._now()
+            )
         delay = await self._admission.enter(run)
         if delay is not None:
             return self._given_back(run, delay)
@@ -356,6 +360,7 @@ def needs_preparation(run: Run) -> bool:
         or envelope.input is not None
         or envelope.limits is not None
         or not envelope.acks_late
+        or envelope.expires is not None
         or run.stop is not None
     )
 
