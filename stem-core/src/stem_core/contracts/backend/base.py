@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import pytest
 
 from stem_core.contracts.backend.lab import BackendLab
-from stem_core.contracts.concurrently import together
+from stem_core.contracts.concurrently import in_rounds, together
 from stem_core.contracts.driver import Driver
 from stem_core.contracts.laws import broken
 from stem_core.contracts.outage import Outage
@@ -81,13 +82,15 @@ class BackendBase:
 
     def at_once(self, lab: BackendLab, *works: Callable[[Backend], Coroutine[Any, Any, T]]) -> list[T]:
         """Each work with a client of its own, at the same time."""
+        threads = self.spec.capabilities.multi_process
+        return together(partial(_opened, lab), works, threads=threads, run=lab.driver.run)
 
-        async def opened() -> Backend:
-            backend = self.spec.open(lab.url, lab.driver.options())
-            await backend.open()
-            return backend
-
-        return together(opened, works, threads=self.spec.capabilities.multi_process, run=lab.driver.run)
+    def rounds(
+        self, lab: BackendLab, count: int, *works: Callable[[Backend, int], Coroutine[Any, Any, T]]
+    ) -> list[list[T]]:
+        """As :meth:`at_once`, ``count`` times over; the answers of each round."""
+        threads = self.spec.capabilities.multi_process
+        return in_rounds(partial(_opened, lab), works, count, threads=threads, run=lab.driver.run)
 
     async def within(self, work: Awaitable[T]) -> T:
         """What ``work`` answers, promptly; it fails no good adapter on a busy machine."""
@@ -95,3 +98,9 @@ class BackendBase:
             return await asyncio.wait_for(work, self.prompt)
         except TimeoutError:
             broken(22, f"nothing happened within {self.prompt} s")
+
+
+async def _opened(lab: BackendLab) -> Backend:
+    backend = lab.spec.open(lab.url, lab.driver.options())
+    await backend.open()
+    return backend

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import hypothesis.strategies as st
@@ -145,18 +146,19 @@ class SharedLaws(BackendBase):
     def test_law_25_of_concurrent_writers_one_wins(self, lab: BackendLab) -> None:
         self.needs("state")
         keeper = lab.desk()
-        for turn in range(max(2, self.budget.races // 4)):
-            key = unique("k")
-            expect = 0 if turn % 2 else keeper.state_write(key, b"start", expect=0) or 0
+        keys = {unique("k"): 0 for _ in range(max(2, self.budget.races // 4))}
+        for key in list(keys)[::2]:
+            keys[key] = keeper.state_write(key, b"start", expect=0) or 0
+        expected = list(keys.items())
 
-            async def write(
-                backend: Backend, value: bytes, key: str = key, expect: int = expect
-            ) -> int | None:
-                return await backend.state_write(key, value, expect=expect, ttl=None)
+        async def write(writer: int, backend: Backend, number: int) -> int | None:
+            key, version = expected[number]
+            return await backend.state_write(key, b"%d" % writer, expect=version, ttl=None)
 
-            answers = self.at_once(lab, *((lambda b, n=n: write(b, b"%d" % n)) for n in range(6)))
-            won = [n for n, answer in enumerate(answers) if answer is not None]
-            check(len(won) == 1, 25, f"6 writers expecting {expect}: {answers}")
+        rounds = self.rounds(lab, len(keys), *(partial(write, writer) for writer in range(6)))
+        for (key, version), answers in zip(expected, rounds, strict=True):
+            won = [writer for writer, answer in enumerate(answers) if answer is not None]
+            check(len(won) == 1, 25, f"6 writers expecting version {version}, one can win: {answers}")
             read = keeper.state_read(key)
             check(
                 (read.value, read.version) == (b"%d" % won[0], answers[won[0]]), 25, f"{answers}, read {read}"

@@ -7,13 +7,13 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from itertools import combinations_with_replacement
 from typing import Any, TypeVar
 
-import pytest
-
 from stem_core.contracts.broker.base import BrokerBase
-from stem_core.contracts.broker.lab import BrokerLab
-from stem_core.contracts.concurrently import together
+from stem_core.contracts.broker.lab import BrokerLab, Client
+from stem_core.contracts.concurrently import in_rounds, together
 from stem_core.contracts.driver import unique
 from stem_core.contracts.laws import check
 from stem_core.contracts.pace import LONG
@@ -26,18 +26,28 @@ __all__ = ["ConcurrencyLaws"]
 T = TypeVar("T")
 CONSUMERS = 8
 BATCH = 50
+#: What can be done with a receipt; None extends its lease.
+ENDS: dict[str, Action | None] = {
+    "ack": Ack(),
+    "retry": Retry(),
+    "release": Release(),
+    "dead": DeadLetter("rejected"),
+    "extend": None,
+}
 
 
 class ConcurrencyLaws(BrokerBase):
     def at_once(self, lab: BrokerLab, *works: Callable[[Broker], Coroutine[Any, Any, T]]) -> list[T]:
         """Each work with a client of its own, at the same time."""
+        threads = self.spec.capabilities.multi_process
+        return together(partial(_opened, lab), works, threads=threads, run=lab.driver.run)
 
-        async def opened() -> Broker:
-            broker = self.spec.open(lab.url, lab.driver.options())
-            await broker.open()
-            return broker
-
-        return together(opened, works, threads=self.spec.capabilities.multi_process, run=lab.driver.run)
+    def rounds(
+        self, lab: BrokerLab, count: int, *works: Callable[[Broker, int], Coroutine[Any, Any, T]]
+    ) -> list[list[T]]:
+        """As :meth:`at_once`, ``count`` times over; the answers of each round."""
+        threads = self.spec.capabilities.multi_process
+        return in_rounds(partial(_opened, lab), works, count, threads=threads, run=lab.driver.run)
 
     def test_law_13_concurrent_publishes_lose_none(self, lab: BrokerLab) -> None:
         keeper = lab.client()
@@ -99,14 +109,15 @@ class ConcurrencyLaws(BrokerBase):
 
     def test_law_13_concurrent_receives_are_disjoint(self, lab: BrokerLab) -> None:
         keeper = lab.client()
-        for _ in range(self.budget.races):
-            queue = unique("q")
+        queues = [unique("q") for _ in range(self.budget.races)]
+        for queue in queues:
             keeper.publish(*lab.messages(6, queue))
 
-            async def receive(broker: Broker, queue: str = queue) -> list[Delivery]:
-                return list(await broker.receive([queue], limit=3, lease=LONG, wait=0.0))
+        async def receive(broker: Broker, number: int) -> list[Delivery]:
+            return list(await broker.receive([queues[number]], limit=3, lease=LONG, wait=0.0))
 
-            found = [each.message.id for got in self.at_once(lab, *[receive] * 3) for each in got]
+        for queue, answers in zip(queues, self.rounds(lab, len(queues), *[receive] * 3), strict=True):
+            found = [each.message.id for got in answers for each in got]
             check(len(found) == len(set(found)), 13, f"concurrent receives shared a message: {sorted(found)}")
             left = [each.message.id for each in keeper.drain(queue)]
             check(
@@ -141,60 +152,62 @@ class ConcurrencyLaws(BrokerBase):
                 f"5 leases, extended {extended} times, ended; {len(again)} messages came",
             )
 
-    @pytest.mark.parametrize(
-        ("one", "two"),
-        list(itertools.combinations_with_replacement(("ack", "retry", "release", "dead", "extend"), 2)),
-    )
-    def test_law_13_one_receipt_settled_twice_at_once(self, lab: BrokerLab, one: str, two: str) -> None:
+    def test_law_13_one_receipt_settled_twice_at_once(self, lab: BrokerLab) -> None:
         """Whatever comes first wins; the outcome is one of the two orders."""
         keeper = lab.client()
-        actions: dict[str, Action] = {
-            "ack": Ack(),
-            "retry": Retry(),
-            "release": Release(),
-            "dead": DeadLetter("rejected"),
-        }
-        for _ in range(max(1, self.budget.races // 10)):
-            queue = unique("q")
+        pairs = list(combinations_with_replacement(ENDS, 2)) * max(1, self.budget.races // 10)
+        queues = [unique("q") for _ in pairs]
+        receipts = []
+        for queue in queues:
             keeper.publish(lab.message(queue))
-            receipt = keeper.one(queue).receipt
+            receipts.append(keeper.one(queue).receipt)
 
-            async def use(broker: Broker, what: str, receipt: str = receipt) -> bool:
-                if what == "extend":
-                    return (await broker.extend([receipt], LONG))[0]
-                return (await broker.settle([Settlement(receipt, actions[what])]))[0]
+        async def use(side: int, broker: Broker, number: int) -> bool:
+            action = ENDS[pairs[number][side]]
+            if action is None:
+                return (await broker.extend([receipts[number]], LONG))[0]
+            return (await broker.settle([Settlement(receipts[number], action)]))[0]
 
-            answers = self.at_once(lab, lambda b: use(b, one), lambda b: use(b, two))
-            settles = [a for a, what in zip(answers, (one, two), strict=True) if what != "extend"]
-            wanted = min(1, len(settles))
-            check(sum(settles) == wanted, 13, f"{one} and {two} at once of one receipt answered {answers}")
-            if not settles:
-                check(answers == [True, True], 6, f"two extends of a live lease answered {answers}")
-                continue
-            winner = next(what for a, what in zip(answers, (one, two), strict=True) if a and what != "extend")
-            ready = len(keeper.drain(queue))
-            wanted = 1 if winner in {"retry", "release"} else 0
-            check(ready == wanted, 13, f"{winner} won against {one}/{two}, and {ready} messages are ready")
-            check(keeper.stats(queue).dead == (winner == "dead" and self.spec.capabilities.dead_letters), 13,
-                  f"{winner} won against {one}/{two}: {keeper.stats(queue)}")  # fmt: skip
+        answers = self.rounds(lab, len(pairs), partial(use, 0), partial(use, 1))
+        for pair, queue, answer in zip(pairs, queues, answers, strict=True):
+            self._one_won(keeper, queue, pair, answer)
+
+    def _one_won(self, keeper: Client, queue: str, pair: tuple[str, str], answers: list[bool]) -> None:
+        told = f"{pair[0]} and {pair[1]} of one receipt at once answered {answers}"
+        settled = [(what, answer) for what, answer in zip(pair, answers, strict=True) if what != "extend"]
+        if not settled:
+            check(answers == [True, True], 6, f"{told}; its lease is live")
+            return
+        winners = [what for what, answer in settled if answer]
+        check(len(winners) == 1, 13, f"{told}; one settles it")
+        ready = len(keeper.drain(queue))
+        wanted = 1 if winners[0] in {"retry", "release"} else 0
+        check(ready == wanted, 13, f"{told}, and {ready} messages are ready, expected {wanted}")
+        dead = int(winners[0] == "dead" and self.spec.capabilities.dead_letters)
+        stats = keeper.stats(queue)
+        check(stats.dead == dead, 13, f"{told}; expected {dead} dead letters, got {stats}")
 
     def test_law_13_purge_and_receive_share_nothing(self, lab: BrokerLab) -> None:
         keeper = lab.client()
-        for turn in range(self.budget.races):
-            queue = unique("q")
+        queues = [unique("q") for _ in range(self.budget.races)]
+        for queue in queues:
             keeper.publish(*lab.messages(6, queue))
 
-            async def receive(broker: Broker, queue: str = queue) -> int:
-                return len(await broker.receive([queue], limit=3, lease=LONG, wait=0.0))
+        async def work(side: int, broker: Broker, number: int) -> int:
+            if (number + side) % 2:
+                return await broker.purge(queues[number])
+            return len(await broker.receive([queues[number]], limit=3, lease=LONG, wait=0.0))
 
-            async def purge(broker: Broker, queue: str = queue) -> int:
-                return await broker.purge(queue)
-
-            if turn % 2:
-                taken, gone = self.at_once(lab, receive, purge)
-            else:
-                gone, taken = self.at_once(lab, purge, receive)
+        answers = self.rounds(lab, len(queues), partial(work, 0), partial(work, 1))
+        for number, (queue, counts) in enumerate(zip(queues, answers, strict=True)):
+            taken, gone = counts if number % 2 == 0 else counts[::-1]
             left = len(keeper.drain(queue))
             check(taken + gone + left == 6, 13, f"of 6 were received {taken}, purged {gone}, left {left}")
             stats = keeper.stats(queue)
             check(stats.leased == taken + left, 13, f"received {taken + left}, leased {stats.leased}")
+
+
+async def _opened(lab: BrokerLab) -> Broker:
+    broker = lab.spec.open(lab.url, lab.driver.options())
+    await broker.open()
+    return broker
