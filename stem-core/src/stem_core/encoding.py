@@ -69,7 +69,8 @@ class Chain:
 
         :raises EncodeError: an encoder cannot carry it.
         """
-        return self.encode_bytes(self._value.encode(value, context), context)
+        data = self._value.encode(value, context)
+        return self.encode_bytes(data, context) if self._rest else data
 
     def encode_value(self, value: Any, context: EncodeContext | None) -> bytes:
         """The value encoder's part of :meth:`encode`."""

@@ -161,7 +161,10 @@ class Planner:
             envelope = self.envelope(call, plan, now, id=id, strict=strict)
             sealed = self.seal(envelope)
         else:
-            args = self._encode(call, plan, id, {})
+            try:
+                args = plan.chain.encode([[*call.args], {**call.kwargs}], None)
+            except EncodeError as error:
+                raise in_arguments(error, call.name) from None
             envelope = Envelope(id=id, args=args, enqueued_at=now, **plan.fields)
             sealed = self.seal(envelope, plan.mould.fill(id, args, now))
         message = message_of(envelope, sealed, self._broker, once=plan.asked.once)

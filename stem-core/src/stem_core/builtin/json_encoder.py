@@ -43,24 +43,13 @@ class JsonEncoder(TaskPayloadEncoder):
 
         :raises EncodeError: something in it cannot travel; the message holds the path to it.
         """
-        data = self._encode(value)
-        if len(data) > _SHORT and _containers(data) > MAX_CONTAINERS:
-            raise EncodeError(f"$: more than {MAX_CONTAINERS} lists and maps; pass a reference to the data.")
-        return data
-
-    def _encode(self, value: Any) -> bytes:
         try:
             data = _encode(value)
             if _decode(data) == value and _in_bounds(data, value):
                 return data
         except Exception:  # noqa: BLE001, S110 (anything, also from a value's own __eq__: to_plain says what)
             pass
-        try:
-            return msgspec.json.encode(to_plain(value, binary=False))
-        except EncodeError:
-            raise
-        except Exception as error:
-            raise EncodeError(f"$: the value cannot be encoded as JSON: {error}") from error
+        return _encode_slowly(value)
 
     def decode(self, data: bytes) -> object:
         """The plain data in ``data``.
@@ -83,12 +72,29 @@ class JsonEncoder(TaskPayloadEncoder):
             raise DecodeError(f"These bytes are not JSON: {error}") from error
 
 
+def _encode_slowly(value: Any) -> bytes:
+    """What is not plain as it is, or not surely within the bounds."""
+    try:
+        data = _encode(to_plain(value, binary=False))
+    except EncodeError:
+        raise
+    except Exception as error:
+        raise EncodeError(f"$: the value cannot be encoded as JSON: {error}") from error
+    if _containers(data) > MAX_CONTAINERS:
+        raise EncodeError(f"$: more than {MAX_CONTAINERS} lists and maps; pass a reference to the data.")
+    return data
+
+
 def _in_bounds(data: bytes, value: object) -> bool:
-    """Whether plain ``value``, encoded as ``data``, keeps to 64-bit ints and the depth; cheap bounds first."""
+    """Whether plain ``value``, encoded as ``data``, keeps to 64-bit ints, the depth and the number of containers; cheap
+    bounds first.
+    """
     if len(data) <= _SHORT:
         return True
     _packed(value)  # OverflowError for an int of more than 64 bits
-    return data.count(b"[") + data.count(b"{") <= MAX_NESTING or _is_shallow(value)
+    if data.count(b"[") + data.count(b"{") <= MAX_NESTING:
+        return True
+    return _containers(data) <= MAX_CONTAINERS and _is_shallow(value)
 
 
 def _containers(data: bytes) -> int:
