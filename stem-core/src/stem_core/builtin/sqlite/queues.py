@@ -343,8 +343,8 @@ def stats(unit: Unit, ns: int, name: str) -> QueueStats:
 def purge(unit: Unit, ns: int, name: str, once_ttl: float) -> int:
     queue = unit.queue(ns, name)
     _advance(unit, queue)
-    places = "SELECT seq FROM ready WHERE queue = ?1 UNION ALL SELECT seq FROM scheduled WHERE queue = ?1"
-    gone = [seq for (seq,) in unit.rows(places, (queue,))]
+    places = "SELECT seq FROM ready WHERE queue = ? UNION ALL SELECT seq FROM scheduled WHERE queue = ?"
+    gone = [seq for (seq,) in unit.rows(places, (queue, queue))]
     unit.execute("DELETE FROM ready WHERE queue = ?", (queue,))
     unit.execute("DELETE FROM scheduled WHERE queue = ?", (queue,))
     forget(unit, gone, once_ttl)
