@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ import worker_jobs as jobs
 
 from stem_core import Stem, TaskFailed
 from stem_core.app import StemApp
-from stem_core.errors import ConfigurationError
+from stem_core.errors import ConfigurationError, SoftTimeLimitExceeded
 from stem_core.tasks import Task
+from stem_core.worker.limits import soft_limit_error
 
 
 async def ended(task: Task[..., Any], *args: Any, **limits: Any) -> tuple[Any, float]:
@@ -37,6 +39,12 @@ HARD = "stem_core.TimeLimitExceeded: the hard time limit of 0.2 s ended"
 
 async def test_async_soft_is_thrown_at_the_await() -> None:
     assert (await ended(jobs.sleep_async, 60.0, soft_time_limit=0.2))[0] == "SoftTimeLimitExceeded"
+
+
+def test_what_is_thrown_pickles_as_the_public_error() -> None:
+    error = pickle.loads(pickle.dumps(soft_limit_error(0.2)))
+    assert type(error) is SoftTimeLimitExceeded
+    assert str(error) == "the soft time limit of 0.2 s ended"
 
 
 async def test_async_soft_uncaught_is_a_failure() -> None:

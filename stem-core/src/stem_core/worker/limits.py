@@ -21,6 +21,9 @@ R = TypeVar("R")
 class _SoftLimit(SoftTimeLimitExceeded, asyncio.CancelledError):
     """What is thrown: code that must undo work when cancelled (a TaskGroup, say) sees a cancellation too."""
 
+    def __reduce__(self) -> tuple[type[SoftTimeLimitExceeded], tuple[object, ...]]:
+        return SoftTimeLimitExceeded, self.args
+
 
 # It is nobody's business that there is a subclass: statuses and policies know the public name.
 _SoftLimit.__name__ = SoftTimeLimitExceeded.__name__
