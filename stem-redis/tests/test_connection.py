@@ -70,6 +70,16 @@ def test_a_url_that_cannot_work_is_refused_without_io(url: str, told: str) -> No
             spec.open(url, AdapterOptions())
 
 
+@pytest.mark.parametrize("password", ["s3/cret", "s3?cret", "s3#cret", "s3@x:y/cret"])
+def test_a_password_that_is_not_escaped_is_not_shown(password: str) -> None:
+    for spec in (REDIS_BROKER, REDIS_BACKEND):
+        with pytest.raises(ConfigurationError, match="percent-encode") as caught:
+            spec.open(f"redis://:{password}@host/0", AdapterOptions())
+        assert "s3" not in str(caught.value)
+        assert "cret" not in str(caught.value)
+        assert "@host/0" in str(caught.value)
+
+
 async def test_a_wrong_password_is_named_and_masked(adapters) -> None:
     url = adapters.url.replace("redis://", "redis://nobody:s3cret@")
     with pytest.raises(AdapterError) as caught:

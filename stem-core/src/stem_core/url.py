@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from stem_core.errors import ConfigurationError
 
-__all__ = ["mask", "query_of", "scheme_of", "without_query"]
+__all__ = ["mask", "query_of", "scheme_of", "unescaped", "without_query"]
 
 
 def scheme_of(url: str) -> str:
@@ -40,14 +40,24 @@ def mask(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return url.partition("://")[0] + "://***"
-    if (
-        parts.netloc and "@" not in parts.netloc and "@" in url
-    ):  # a password with a / ? or # that is not escaped
+    if unescaped(url):
         return f"{parts.scheme}://***{url[url.rindex('@') :]}"
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     secret = any(_is_secret(key) for key, _ in pairs)
     query = "&".join(f"{k}={'***' if _is_secret(k) else v}" for k, v in pairs) if secret else parts.query
     return f"{parts.scheme}://{_without_password(parts.netloc)}{parts.path}{query and f'?{query}'}"
+
+
+def unescaped(url: str) -> bool:
+    """Whether a user name or password seems to hold a / ? or # that is not percent-encoded.
+
+    Parsers take the URL apart there, and their errors may quote what is left of the password as a port or a host.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "@" in url
+    return bool(parts.netloc) and "@" in (parts.path if "@" in parts.netloc else url)
 
 
 def _without_password(text: str) -> str:

@@ -148,6 +148,7 @@ def test_a_manual_clock_rings_due_alarms_in_order() -> None:
         ("redis://user:pa@ss@host/0", "redis://user:***@host/0"),
         ("redis://user:pa/ss@host/0", "redis://***@host/0"),
         ("redis://user:pa#s?s@host", "redis://***@host"),
+        ("redis://user:pa@s/s@host/0", "redis://***@host/0"),
         ("user:secret@host:6379/0", "user:***@host:6379/0"),  # somebody forgot the scheme
         ("http://[::1", "http://***"),
     ],

@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 
 from stem_core.errors import AdapterError, ConfigurationError
 from stem_core.ports.specs import AdapterOptions
-from stem_core.url import mask
+from stem_core.url import mask, unescaped
 from stem_redis.errors import Refused, is_unknown_script, refusal
 from stem_redis.link import Command, Link, pack
 from stem_redis.scripts import SCRIPTS, Script
@@ -231,7 +231,9 @@ def _parse(url: str) -> tuple[type[AbstractConnection], dict[str, Any], dict[str
     try:
         arguments: dict[str, Any] = dict(parse_url(url))
     except ValueError as error:
-        raise ConfigurationError(f"{mask(url)!r} is not a Redis URL: {error}") from None
+        # What the driver says of such a URL quotes a part of the password.
+        why = "percent-encode / ? # in its user name and password" if unescaped(url) else error
+        raise ConfigurationError(f"{mask(url)!r} is not a Redis URL: {why}") from None
     kind = arguments.pop("connection_class", Connection)
     given = {name: arguments.pop(name) for name in _OWN_OPTIONS & arguments.keys()}
     unknown = sorted(
