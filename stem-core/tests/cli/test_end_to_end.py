@@ -191,6 +191,11 @@ def test_an_outbox_is_relayed(shop: Shop, postgres_url: str, unique_name: str) -
     assert "0 messages relayed" in shop("relay", "away:stem", "--once").err
 
 
+def test_an_application_taken_for_a_queue_is_told_where_it_goes(shop: Shop) -> None:
+    mistaken = shop("queues", "shop:stem")
+    assert (mistaken.status, "--app shop:stem" in mistaken.err) == (2, True)
+
+
 @pytest.mark.parametrize("words", [("queues",), ("dlq", "list"), ("tasks", "show", "x"), ("enqueue", "add")])
 def test_without_an_application_the_environment_says(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]

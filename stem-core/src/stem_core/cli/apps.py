@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,14 +26,21 @@ def add_app_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def chosen(app: str | None) -> Stem:
+def chosen(app: str | None, names: Sequence[str] = ()) -> Stem:
     """The Stem of ``app``, or the one that the environment describes.
 
+    :param names: what else was named: an application may be among them by mistake.
     :raises ConfigurationError: it cannot be found or made.
     """
     if app is not None:
         return load(app)
     if not os.environ.get("STEM_BROKER_URL"):
+        mistaken = next((each for each in names if ":" in each), None)
+        if mistaken is not None:
+            raise ConfigurationError(
+                f"{mistaken!r} does not say which application here, and STEM_BROKER_URL is not set; if it is the "
+                f"application, write --app {mistaken}"
+            )
         raise ConfigurationError(
             "no application is named and STEM_BROKER_URL is not set; give --app module:stem, or set STEM_BROKER_URL "
             "(and STEM_BACKEND_URL) to what to connect to"

@@ -41,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one row a queue."""
-    stem = chosen(arguments.app)
+    stem = chosen(arguments.app, arguments.queues)
 
     async def work(stem: Stem) -> None:
         note = not arguments.queues and not arguments.json
