@@ -111,7 +111,11 @@ def _persistence(info: dict[str, str], config: dict[str, str] | None) -> list[Fi
     if append_only:
         fsync = config.get("appendfsync", "unknown")
         never = "the operating system decides when to write: a power cut may lose half a minute or more"
-        value = f"{fsync} (a power cut may lose the last 2 s)" if fsync == _EVERY_SECOND else fsync
+        value = (
+            f"{fsync} (a power cut, or a kill during a sync, may lose the last 2 s)"
+            if fsync == _EVERY_SECOND
+            else fsync
+        )
         found.append(Finding("persistence", "appendfsync", value, never if fsync == "no" else None))
     found.append(Finding("persistence", "snapshots", config.get("save") or "none"))
     failed = (
