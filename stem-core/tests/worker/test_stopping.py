@@ -252,3 +252,59 @@ async def test_a_paused_queue_is_left_alone() -> None:
         assert worker.stats.received == 0
         worker.resume("default")
         assert await handle.result(timeout=5) == "done"
+
+
+async def test_what_was_paused_before_the_start_is_paused_from_the_start() -> None:
+    stem = Stem("memory://")
+
+    @stem.task
+    async def noop() -> str:
+        return "done"
+
+    worker = Worker(stem, queues=["mail", "default"], wait=0.05)
+    worker.pause("mail")
+    async with stem:
+        mail = await noop.with_options(queue="mail").enqueue()
+        other = await noop.enqueue()
+        for _ in range(2):  # and when it is started again
+            async with worker:
+                assert await other.result(timeout=5) == "done"
+                assert worker.stats.received == 1
+        async with worker:
+            worker.resume()
+            assert await mail.result(timeout=5) == "done"
+
+
+async def test_a_stop_in_a_hurry_is_of_that_run_alone() -> None:
+    stem = Stem("memory://")
+
+    @stem.task
+    async def noop() -> str:
+        return "done"
+
+    worker = Worker(stem, wait=0.05)
+    async with stem:
+        async with worker:
+            worker.stop(hurry=True)
+        async with worker:
+            assert await (await noop.enqueue()).result(timeout=5) == "done"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"queues": []}, "name at least one"),
+        ({"queues": ""}, "'' cannot be a queue name"),
+        ({"queues": ["mail", 5]}, "5 cannot be a queue name"),
+        ({"queues": {"mail": 1.5}}, r"queues\['mail'\]=1.5 must be a whole number"),
+        ({"queues": {"mail": 0}}, r"queues\['mail'\]=0 must be at least 1"),
+        ({"queue_order": "fair"}, "'fair' is neither 'rotate' nor 'strict'"),
+        ({"processes": 0}, "processes=0 must be at least 1"),
+        ({"threads": 1.5}, "threads=1.5 must be a whole number"),
+        ({"max_tasks": True}, "max_tasks=True must be a whole number"),
+        ({"encoders": "cbor"}, "args_encoder= or result_encoder="),
+    ],
+)
+def test_an_argument_that_means_nothing_is_refused(arguments: dict[str, Any], told: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=told):
+        Worker(Stem("memory://"), **arguments)

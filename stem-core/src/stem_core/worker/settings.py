@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+from stem_core.options import check_name
 from stem_core.worker.resources import Resources
 
 __all__ = ["WorkerSettings"]
@@ -37,23 +38,35 @@ class WorkerSettings:
     def __post_init__(self) -> None:
         if not self.queues:
             raise ValueError("queues is empty; name at least one")
+        for queue in self.queues:
+            check_name(queue, "queue name")
+        if self.queue_order not in ("rotate", "strict"):
+            raise ValueError(f"queue_order={self.queue_order!r} is neither 'rotate' nor 'strict'")
         for name in ("concurrency", "threads", "processes", "max_deliveries", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+            _check_count(name, getattr(self, name))
+        for name in ("max_tasks", "max_memory", "max_tasks_per_child"):
+            if getattr(self, name) is not None:
+                _check_count(name, getattr(self, name))
         for name in ("lease", "wait"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}={getattr(self, name)} is not a duration longer than 0 seconds")
         for name in ("prefetch", "drain_timeout", "unknown_task_grace", "linger"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} is negative")
-        for name in ("max_tasks", "max_memory", "max_tasks_per_child"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
-        if self.weights and (len(self.weights) != len(self.queues) or min(self.weights) < 1):
-            raise ValueError(f"weights={self.weights} must give every queue a weight of at least 1")
+        if self.weights and len(self.weights) != len(self.queues):
+            raise ValueError(f"weights={self.weights} must give every queue a weight")
+        for queue, weight in zip(self.queues, self.weights, strict=False):
+            _check_count(f"queues[{queue!r}]", weight)
 
     @property
     def longest_block(self) -> float:
         """Seconds the event loop may stand still before the culprit is logged: half a lease, at most 5."""
         return self.block_limit or min(self.lease / 2, 5.0)
+
+
+def _check_count(name: str, value: Any) -> None:
+    """:raises ValueError: ``value`` is no whole number of 1 or more."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{name}={value!r} must be a whole number")
+    if value < 1:
+        raise ValueError(f"{name}={value} must be at least 1")

@@ -82,6 +82,13 @@ class Worker:
         clock: Clock | None = None,
         name: str | None = None,
     ) -> None:
+        if encoders is not None and not isinstance(encoders, TaskPayloadEncoderRegistry):
+            raise TypeError(
+                f"encoders={encoders!r} must be a TaskPayloadEncoderRegistry; an id goes to args_encoder= or "
+                "result_encoder="
+            )
+        if processes is None:
+            processes = max(1, min(os.cpu_count() or 1, concurrency))
         names = (queues,) if isinstance(queues, str) else tuple(queues)
         self.settings = WorkerSettings(
             queues=names,
@@ -89,7 +96,7 @@ class Worker:
             queue_order=queue_order,
             concurrency=concurrency,
             threads=threads,
-            processes=processes or max(1, min(os.cpu_count() or 1, concurrency)),
+            processes=processes,
             lease=seconds(lease),
             prefetch=prefetch,
             max_deliveries=max_deliveries,
@@ -118,6 +125,7 @@ class Worker:
         self._stop_asked = asyncio.Event()
         self._ready = asyncio.Event()
         self._hurry = False
+        self._paused: frozenset[str] = frozenset()
 
     @property
     def stats(self) -> WorkerStats:
@@ -139,12 +147,12 @@ class Worker:
         return self._engine is not None and self._engine.recycled
 
     def pause(self, *queues: str) -> None:
-        """Claim nothing from these queues (all without a name), until :meth:`resume`."""
-        self._plan_paused(frozenset(queues or self.settings.queues), add=True)
+        """Claim nothing from these queues (all without a name), until :meth:`resume`; before a start too."""
+        self._set_paused(self._paused.union(queues or self.settings.queues))
 
     def resume(self, *queues: str) -> None:
         """Undo :meth:`pause`."""
-        self._plan_paused(frozenset(queues or self.settings.queues), add=False)
+        self._set_paused(self._paused.difference(queues or self.settings.queues))
 
     def stop(self, *, hurry: bool = False) -> None:
         """Stop: claim nothing more, give back what has not started, let the rest end. ``hurry`` skips the last."""
@@ -164,6 +172,7 @@ class Worker:
 
     async def __aenter__(self) -> Self:
         self._stop_asked.clear()
+        self._hurry = False
         self._managed = asyncio.get_running_loop().create_task(self._work(until_empty=False))
         ready = asyncio.ensure_future(self._ready.wait())
         await asyncio.wait((self._managed, ready), return_when=asyncio.FIRST_COMPLETED)
@@ -195,6 +204,7 @@ class Worker:
             self._engine = Engine(
                 self.stem, wiring, self.settings, self._stats, self.state, self._clock, self.id
             )
+            self._engine.plan.paused = self._paused
             if self._hurry or self._stop_asked.is_set():
                 self._engine.stop(hurry=self._hurry)
             await self._engine.begin()
@@ -241,10 +251,10 @@ class Worker:
         )
         self.stop(hurry=count > 1)
 
-    def _plan_paused(self, queues: frozenset[str], *, add: bool) -> None:
+    def _set_paused(self, queues: frozenset[str]) -> None:
+        self._paused = queues
         if self._engine is not None:
-            plan = self._engine.plan
-            plan.paused = plan.paused | queues if add else plan.paused - queues
+            self._engine.plan.paused = queues
 
 
 def _may_pass(error: Exception) -> bool:
