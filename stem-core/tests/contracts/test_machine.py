@@ -32,7 +32,7 @@ class Partial(BrokerContract):
 
     spec = replace(MEMORY_BROKER, open=open_partial)
     clock = True
-    profile = replace(PROFILES["quick"], examples=300, steps=40)
+    profile = replace(PROFILES["quick"], examples=200, steps=40)
 
 
 def test_what_is_drawn_does_not_depend_on_the_adapter() -> None:
