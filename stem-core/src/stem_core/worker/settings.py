@@ -65,8 +65,8 @@ class WorkerSettings:
 
 
 def _check_count(name: str, value: Any) -> None:
-    """:raises ValueError: ``value`` is no whole number of 1 or more."""
+    """:raises TypeError: ``value`` is no whole number. :raises ValueError: it is less than 1."""
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{name}={value!r} must be a whole number")
+        raise TypeError(f"{name}={value!r} must be a whole number")
     if value < 1:
         raise ValueError(f"{name}={value} must be at least 1")
