@@ -16,7 +16,7 @@ from stem_core.clock import Clock, SystemClock, instant, seconds
 from stem_core.errors import StemError
 from stem_core.options import Duration, TaskRetryPolicy
 from stem_core.retry import RetryRequest
-from stem_core.signature import Signature
+from stem_core.signature import Signature, keywords_of
 from stem_core.status import Progress
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def _call(call: Signature[Any] | str, args: Any, options: Mapping[str, Any]) -> 
 
 def _arguments(name: str, args: Any) -> dict[str, Any]:
     if isinstance(args, Mapping):
-        return {"kwargs": args}
+        return {"kwargs": keywords_of(name, args)}
     if isinstance(args, Sequence) and not isinstance(args, str | bytes):
         return {"args": args}
     raise TypeError(

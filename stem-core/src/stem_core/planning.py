@@ -31,7 +31,7 @@ from stem_core.routing import Routing
 from stem_core.sealing import Mould
 from stem_core.sending import Publish
 from stem_core.shared.uniqueness import lock_key
-from stem_core.signature import Signature
+from stem_core.signature import Signature, check_call
 from stem_core.tasks import Task
 from stem_core.wiring import Wiring
 
@@ -152,7 +152,11 @@ class Planner:
         :raises EncodeError: one of them cannot be carried.
         :raises PayloadTooLarge: they are more than fits in a message.
         """
-        call.check()
+        try:
+            call.check()
+        except AttributeError:
+            check_call(call)
+            raise
         call = self.completed(call)
         plan = self.plan(call, strict=strict)
         now = now or instant(self._wiring.clock.time())

@@ -26,7 +26,7 @@ from stem_core.ports.encoder import PayloadEncoder
 from stem_core.ports.outbox import Outbox
 from stem_core.ports.signer import PayloadSigner
 from stem_core.sealing import MAX_SEALED
-from stem_core.signature import NO_OPTIONS, Signature
+from stem_core.signature import NO_OPTIONS, Signature, keywords_of
 from stem_core.tasks import Task, TaskDecorator
 from stem_core.wiring import Wiring
 
@@ -144,7 +144,10 @@ class Stem(Connected):
         """Make a task known here, for workers and for enqueueing by name.
 
         :raises ConfigurationError: another task has its name.
+        :raises TypeError: it is no task.
         """
+        if not isinstance(task, Task):
+            raise TypeError(f"{task!r} is not a task; decorate a function with @stem.task")
         known = self.tasks.setdefault(task.name, task)
         if known is not task:
             raise ConfigurationError(
@@ -311,8 +314,8 @@ class Stem(Connected):
         enqueue_options: TaskEnqueueOptions | None,
     ) -> Signature[Any]:
         enqueue = enqueue_options or NO_OPTIONS
-        if not_before is not None and not enqueue.eta and not isinstance(enqueue.countdown, int | float):
-            enqueue = enqueue.merged(TaskEnqueueOptions(eta=instant(not_before)))
+        if not_before is not None:
+            enqueue = _not_before(enqueue, not_before)
         positional, keywords = _arguments(name, args)
         return Signature(
             name=name,
@@ -362,12 +365,28 @@ async def _opened(residence: Residence) -> Wiring:
     return residence.wiring
 
 
+def _not_before(enqueue: Any, not_before: Any) -> Any:
+    """``enqueue`` with ``not_before``, unless it says itself when."""
+    if not isinstance(not_before, datetime):
+        raise TypeError(
+            f"not_before={not_before!r} must be an aware datetime; for seconds from now write "
+            "enqueue_options=TaskEnqueueOptions(countdown=...)"
+        )
+    if (
+        not isinstance(enqueue, TaskEnqueueOptions)
+        or enqueue.eta
+        or isinstance(enqueue.countdown, int | float)
+    ):
+        return enqueue
+    return enqueue.merged(TaskEnqueueOptions(eta=instant(not_before)))
+
+
 def _arguments(name: str, args: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """The positional and keyword arguments in ``args=``."""
     if args is None:
         return (), {}
     if isinstance(args, Mapping):
-        return (), args
+        return (), keywords_of(name, args)
     if isinstance(args, Sequence) and not isinstance(args, str | bytes):
         return args, {}
     raise TypeError(

@@ -85,9 +85,12 @@ def resolve(
     """Resolve the options of one publish.
 
     :raises ValueError: a value is out of range, or two cannot go together.
+    :raises TypeError: options are of another kind.
     :raises ConfigurationError: an encoder is unknown.
     """
     check_name(name, "task name")
+    _check_kind("options", options, TaskOptions)
+    _check_kind("enqueue_options", enqueue, TaskEnqueueOptions)
     task = options or _DEFAULTS
     metadata = metadata or _NO_METADATA
     route = routing.route(name)
@@ -210,3 +213,8 @@ def _id(value: Any, option: str) -> str | None:
     if not isinstance(value, str) or not value:
         raise ConfigurationError(f"{option}={value!r} is not an encoder's id, such as 'cbor' or 'zstd'")
     return value
+
+
+def _check_kind(name: str, value: object, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{name}={value!r} must be a {kind.__name__}: write {name}={kind.__name__}(...)")

@@ -12,7 +12,7 @@ import msgspec
 
 from stem_core.options import TaskEnqueueOptions, TaskMetadata, TaskOptions
 
-__all__ = ["Signature", "TaskCall"]
+__all__ = ["Signature", "TaskCall", "check_call", "keywords_of"]
 
 R = TypeVar("R")
 
@@ -66,6 +66,27 @@ class Signature(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     def with_meta(self, meta: Mapping[str, Any]) -> Signature[R]:
         """The same call with more meta."""
         return msgspec.structs.replace(self, meta={**self.meta, **meta})
+
+
+def check_call(call: object) -> None:
+    """:raises TypeError: ``call`` is none."""
+    if not isinstance(call, Signature):
+        raise TypeError(f"{call!r} is not a call; write task.call(...) or Signature(name=...)")
+
+
+def keywords_of(name: str, args: Mapping[Any, Any]) -> Mapping[str, Any]:
+    """The keyword arguments of a call of ``name``.
+
+    :raises TypeError: a key is no text.
+    """
+    try:
+        return dict(**args)
+    except TypeError:
+        wrong = next((each for each in args if not isinstance(each, str)), None)
+        raise TypeError(
+            f"args of task {name!r} has the key {wrong!r}, and keyword arguments are named by text; to pass the "
+            "mapping as one argument write args=[{...}]"
+        ) from None
 
 
 TaskCall = Signature

@@ -359,6 +359,47 @@ def test_options_are_unset_unless_given() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"enqueue_options": {"queue": "mail"}}, r"enqueue_options=.* write .*TaskEnqueueOptions\("),
+        ({"enqueue_options": TaskOptions(queue="mail")}, "must be a TaskEnqueueOptions"),
+        ({"enqueue_options": {"queue": "mail"}, "not_before": SOON}, "must be a TaskEnqueueOptions"),
+        ({"options": {"queue": "mail"}}, r"options=.* must be a TaskOptions: write options=TaskOptions\("),
+        ({"options": TaskEnqueueOptions(queue="mail")}, "must be a TaskOptions"),
+        ({"not_before": 5.0}, "not_before=5.0 must be an aware datetime.*countdown"),
+        ({"not_before": timedelta(1)}, "must be an aware datetime"),
+        ({"args": {1: "one"}}, r"the key 1, .* args=\[\{\.\.\.\}\]"),
+    ],
+)
+async def test_the_wrong_kind_of_thing_is_named_with_the_right_one(
+    arguments: dict[str, Any], told: str
+) -> None:
+    async with Stem("memory://") as stem:
+        with pytest.raises(TypeError, match=told):
+            await stem.enqueue("a", **arguments)
+        assert (await stem.broker.stats("default")).ready == 0
+
+
+async def test_what_is_no_call_and_what_is_no_task_is_named() -> None:
+    stem = Stem("memory://")
+
+    @stem.task(name="a")
+    async def task() -> None: ...
+
+    calls: list[Any] = [task.call(), task]
+    call: Any = "a"
+    async with stem:
+        with pytest.raises(TypeError, match=r"<Task a> is not a call; write task\.call\("):
+            await stem.enqueue_many(calls)
+        with pytest.raises(TypeError, match="'a' is not a call"):
+            await stem.enqueue_call(call)
+        assert (await stem.broker.stats("default")).ready == 0
+    tasks: list[Any] = [5]
+    with pytest.raises(TypeError, match=r"5 is not a task; .*@stem\.task"):
+        Stem("memory://", tasks=tasks)
+
+
 def test_an_error_and_an_adjustment_pickle() -> None:
     import pickle
 

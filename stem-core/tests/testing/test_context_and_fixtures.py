@@ -108,6 +108,7 @@ def test_fixtures_are_there_when_asked_for(tmp_path: Path, asked_for: bool) -> N
     ("call", "args", "words"),
     [
         ("mail.send", "abc", "args='abc' of task 'mail.send' must be a mapping"),
+        ("mail.send", {1: "one"}, "args of task 'mail.send' has the key 1"),
         ("mail.send", 5, "args=5"),
         (follow, [1], "write task.call"),
         (follow.call(1), [2], "goes with a task's name"),
