@@ -30,7 +30,7 @@ __all__ = ["SqliteBackend"]
 class SqliteBackend:
     """``sqlite:///relative.db`` and ``sqlite:////absolute.db``."""
 
-    server_version = f"SQLite {sqlite3.sqlite_version}"
+    server_version = f"sqlite {sqlite3.sqlite_version}"
     """For reports."""
 
     def __init__(self, url: str, options: AdapterOptions, capabilities: BackendCapabilities) -> None:

@@ -34,7 +34,7 @@ _LOOK_AGAIN: Final = 5.0
 class SqliteBroker:
     """``sqlite:///relative.db`` and ``sqlite:////absolute.db``."""
 
-    server_version = f"SQLite {sqlite3.sqlite_version}"
+    server_version = f"sqlite {sqlite3.sqlite_version}"
     """For reports."""
 
     def __init__(self, url: str, options: AdapterOptions, capabilities: BrokerCapabilities) -> None:
