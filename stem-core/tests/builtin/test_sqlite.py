@@ -14,6 +14,8 @@ import pytest
 
 from stem_core.builtin import plugin
 from stem_core.builtin.sqlite import schema
+from stem_core.builtin.sqlite.unit import Unit
+from stem_core.builtin.sqlite.watch import Watch
 from stem_core.envelope import Ack, DeadLetter, Message, Release, Settlement
 from stem_core.errors import AdapterError, ConfigurationError, PayloadTooLarge, PublishError
 from stem_core.ports import AdapterOptions
@@ -162,6 +164,55 @@ async def test_what_waits_while_one_is_written_is_one_transaction(pair):
     await asyncio.gather(holding, *tasks)
     assert len(commits) == 1 + 2  # 256 operations at most in one
     assert (await broker.stats("q")).ready == 500
+
+
+async def test_what_waits_for_no_disk_goes_first(pair):
+    """A claim need not wait for the commit of what came before it."""
+    broker, _ = pair
+    begun, gate = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def block(unit):
+        begun.set()
+        assert gate.wait(30)
+
+    session = broker.session
+    blocked = asyncio.create_task(session.write(block))
+    assert await asyncio.to_thread(begun.wait, 30)
+    writes = [
+        asyncio.create_task(session.write(lambda unit: done.append("durable"))),
+        asyncio.create_task(session.write(lambda unit: done.append("claim"), durable=False)),
+    ]
+    await asyncio.sleep(0)  # both are submitted
+    gate.set()
+    await asyncio.gather(blocked, *writes)
+    assert done == ["claim", "durable"]
+
+
+def test_the_watch_sees_others_commits_and_not_its_own(path):
+    ours, theirs = schema.connect(path, "NORMAL"), schema.connect(path, "NORMAL")
+    news: list[Unit] = []
+    watch = Watch(lambda: True, news.append)
+    unit = Unit(ours, 0.0, {})
+    watch.look(unit)  # the first look knows nothing to compare with
+    for connection, expected in ((ours, 1), (theirs, 2), (ours, 2), (theirs, 3)):
+        connection.execute("INSERT INTO broadcasts (ns, channel, data, at) VALUES (1, 'c', x'00', 0)")
+        watch.look(unit)
+        watch.look(unit)
+        assert len(news) == expected
+    watch.forget()
+    watch.look(unit)
+    assert len(news) == 4
+    ours.close()
+    theirs.close()
+
+
+def test_nobody_looks_while_nobody_waits():
+    awaited = False
+    watch = Watch(lambda: awaited, lambda unit: None)
+    assert watch.pause() is None
+    awaited = True
+    assert watch.pause() == 0.0
 
 
 async def test_a_cancelled_receive_gives_back_what_it_claimed(pair):
