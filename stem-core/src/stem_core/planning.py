@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
@@ -18,7 +19,7 @@ from stem_core.clock import instant
 from stem_core.coalescing import DEFAULT_RETRY
 from stem_core.context import TaskContext, current_task
 from stem_core.encoding import Chain
-from stem_core.envelope import Envelope, Input, Limits, new_id
+from stem_core.envelope import Envelope, Input, new_id
 from stem_core.errors import ConfigurationError, EncodeError, PayloadTooLarge
 from stem_core.names import REPLY_TASK
 from stem_core.negotiation import negotiate, refuse
@@ -26,7 +27,7 @@ from stem_core.options import Adjustment, TaskEnqueueOptions, TaskMetadata, Task
 from stem_core.plain import in_arguments
 from stem_core.ports.encoder import EncodeContext
 from stem_core.publishing import message_of, queued_of
-from stem_core.resolving import Asked, resolve
+from stem_core.resolving import Asked, fields_of, limits_of, resolve
 from stem_core.routing import Routing
 from stem_core.sealing import Mould
 from stem_core.sending import Publish
@@ -42,6 +43,10 @@ __all__ = ["Derived", "Draft", "Plan", "Planner"]
 _log = logging.getLogger("stem")
 #: Plans kept; options made anew for each call would fill memory otherwise.
 _MOST_PLANS: Final = 512
+#: Whoever publishes a derived message cannot first ask for a lock.
+_NO_LOCK: Final = (
+    Adjustment("unique", True, False, "a link or a task of a graph is published without taking its lock"),
+)
 #: Options of one call only: a plan with them is not kept.
 _PERSONAL: Final = ("task_id", "eta", "publish_connection", "link", "link_error")
 
@@ -51,6 +56,9 @@ class Plan(NamedTuple):
 
     asked: Asked
     adjustments: tuple[Adjustment, ...]
+    """Those of the links sealed into it too, under names such as ``link.unique``."""
+    reported: tuple[Adjustment, ...]
+    """Its own: a link reports its own when it is sealed."""
     refused: tuple[Adjustment, ...]
     """Those that ``strict`` does not allow."""
     fields: Mapping[str, Any]
@@ -98,9 +106,10 @@ class Planner:
         #: How often each option was adjusted.
         self.adjusted: Counter[str] = Counter()
 
-    def plan(self, call: Signature[Any], *, strict: bool | None = None) -> Plan:
+    def plan(self, call: Signature[Any], *, strict: bool | None = None, report: bool = True) -> Plan:
         """The plan of a call, made once for the same name and options.
 
+        :param report: whether to count and log what it adjusts, and refuse it when ``strict``.
         :raises UnsupportedCapability: ``strict``, and something would be adjusted.
         """
         enqueue = call.enqueue_options
@@ -115,9 +124,21 @@ class Planner:
                 self._plans[key] = (plan, (call.options, enqueue, call.metadata))
         else:
             plan = found[0]
-        if plan.adjustments:
-            self._report(plan, self._strict if strict is None else strict)
+        if plan.reported and report:
+            self._report(plan.asked.name, plan.reported, plan.refused, strict)
         return plan
+
+    def plan_derived(self, call: Signature[Any], *, strict: bool | None = None, report: bool = True) -> Plan:
+        """:meth:`plan` of a derived message, which has no lock."""
+        plan = self.plan(self.completed(call), strict=strict, report=report)
+        if not plan.asked.unique:
+            return plan
+        if report:
+            self._report(plan.asked.name, _NO_LOCK, _NO_LOCK, strict)
+        return plan._replace(
+            asked=msgspec.structs.replace(plan.asked, unique=False),
+            adjustments=(*plan.adjustments, *_NO_LOCK),
+        )
 
     def preview(self, call: Signature[Any]) -> Plan:
         """The plan of a call that is not made: nothing is counted, logged or refused for ``strict``."""
@@ -256,13 +277,13 @@ class Planner:
                 f"Task {name!r} is unique, and its lock cannot be part of the transaction of publish_connection; "
                 "drop one of the two"
             )
-        limits = _limits(asked)
+        limits = limits_of(asked)
         chain = wiring.encoders.chain(asked.encoder)
         by_header = limits is not None and limits.group_rate_limit and not limits.group_rate_key
         header_hooks = bool(wiring.hooks("stem_enqueue_headers"))
         has_derived = bool(asked.link or asked.link_error or asked.reply_to)
         expires_after = asked.expires if isinstance(asked.expires, float) else None
-        fields = _fields(asked, limits)
+        fields = fields_of(asked, limits)
         plain = not (
             header_hooks
             or has_derived
@@ -274,7 +295,8 @@ class Planner:
         )
         return Plan(
             asked=asked,
-            adjustments=(*asked.adjustments, *adjustments),
+            adjustments=(*asked.adjustments, *adjustments, *self._of_links(asked)),
+            reported=(*asked.adjustments, *adjustments),
             refused=adjustments,
             fields=fields,
             chain=chain,
@@ -294,14 +316,29 @@ class Planner:
                     "give one: Stem(..., backend=URL)"
                 )
 
-    def _report(self, plan: Plan, strict: bool) -> None:
-        if strict:
-            refuse(plan.asked.name, plan.refused)
-        for each in plan.adjustments:
+    def _of_links(self, asked: Asked) -> list[Adjustment]:
+        return [
+            replace(each, option=f"{place}.{each.option}")
+            for place, signatures in (("link", asked.link), ("link_error", asked.link_error))
+            for signature in signatures
+            if isinstance(signature, Signature)
+            for each in self.plan_derived(signature, report=False).adjustments
+        ]
+
+    def _report(
+        self,
+        name: str,
+        adjustments: tuple[Adjustment, ...],
+        refused: tuple[Adjustment, ...],
+        strict: bool | None,
+    ) -> None:
+        if self._strict if strict is None else strict:
+            refuse(name, refused)
+        for each in adjustments:
             if not self.adjusted[each.option]:
                 _log.warning(
                     "Task %s: %s=%r became %r: %s (logged once; handle.adjustments has all)",
-                    plan.asked.name,
+                    name,
                     each.option,
                     each.requested,
                     each.effective,
@@ -382,11 +419,7 @@ class Planner:
         """
         call.check(1 if derived.input is not None and derived.input.kind != "none" else 0)
         call = self.completed(call)
-        plan = self.plan(call, strict=strict)
-        if plan.asked.unique:
-            # Whoever publishes it later cannot first ask for a lock.
-            plan = plan._replace(asked=msgspec.structs.replace(plan.asked, unique=False))
-            self.adjusted["unique"] += 1
+        plan = self.plan_derived(call, strict=strict)
         envelope = self.envelope(
             call, plan, now or instant(self._wiring.clock.time()), id=id, derived=derived, strict=strict
         )
@@ -396,53 +429,6 @@ class Planner:
 def _parent(plan: Plan) -> TaskContext | None:
     """The task this call is made in, if it is to be named as its parent."""
     return current_task() if plan.asked.add_to_parent else None
-
-
-def _limits(asked: Asked) -> Limits | None:
-    if asked.rate_limit is None and asked.group_rate_limit is None and asked.max_concurrency is None:
-        return None
-    options = asked.options
-    return Limits(
-        rate_limit=asked.rate_limit,
-        group_rate_limit=asked.group_rate_limit,
-        group_rate_key=options.group_rate_key,
-        rate_limiter_failure_mode=options.rate_limiter_failure_mode,
-        max_concurrency=asked.max_concurrency,
-        concurrency_key=options.concurrency_key,
-    )
-
-
-def _fields(asked: Asked, limits: Limits | None) -> dict[str, Any]:
-    """The envelope's fields that every call of a plan shares, but those at their defaults."""
-    found = {
-        "name": asked.name,
-        "queue": asked.queue,
-        "encoder": asked.encoder,
-        "not_before": asked.not_before,
-        "expires": asked.expires if isinstance(asked.expires, datetime) else None,
-        "priority": asked.priority,
-        "max_retries": asked.max_retries,
-        "retry_policy": asked.retry_policy,
-        "soft_time_limit": asked.soft_time_limit,
-        "time_limit": asked.time_limit,
-        "visibility_timeout": asked.options.visibility_timeout,
-        "acks_late": asked.options.acks_late,
-        "result_encoder": asked.result_encoder,
-        "result_ttl": asked.result_ttl,
-        "ignore_result": asked.ignore_result,
-        "shadow": asked.shadow,
-        "route": asked.route,
-        "limits": limits,
-    }
-    return {name: value for name, value in found.items() if name not in _ENVELOPE or value != _ENVELOPE[name]}
-
-
-#: The defaults of the envelope's fields.
-_ENVELOPE: Final[Mapping[str, Any]] = {
-    each.name: {} if each.default is msgspec.NODEFAULT else each.default
-    for each in msgspec.structs.fields(Envelope)
-    if not each.required
-}
 
 
 _NOTHING: Final[Mapping[str, str]] = {}

@@ -17,7 +17,7 @@ from stem_core.envelope import Envelope, Input, new_ids
 from stem_core.errors import ConfigurationError
 from stem_core.handles import TaskHandle
 from stem_core.loops import Residence
-from stem_core.options import Duration, TaskEnqueueOptions, TaskOptions
+from stem_core.options import Adjustment, Duration, TaskEnqueueOptions, TaskOptions
 from stem_core.planning import Derived, Draft
 from stem_core.plugins import Catalogue
 from stem_core.ports.backend import Backend
@@ -276,6 +276,10 @@ class Stem(Connected):
         """
         derived = Derived(input, group, parent, root)
         return self._planner.seal_derived(call, derived, id=id, strict=strict)
+
+    def adjustments_of(self, call: Signature[Any]) -> tuple[Adjustment, ...]:
+        """What is otherwise than asked of a derived message; :meth:`seal_call` counts it."""
+        return self._planner.plan_derived(call, report=False).adjustments
 
     # What would happen.
 

@@ -1,4 +1,4 @@
-"""What one publish asks for, from its own options, the task's and the routing. Pure.
+"""What one publish asks for, from its own options, the task's and the routing, and the envelope's fields it comes to. Pure.
 
 What the publish says beats what the task says, which beats the route, which beats the defaults.
 """
@@ -13,6 +13,7 @@ import msgspec
 
 from stem_core.clock import seconds
 from stem_core.encoding import TaskPayloadEncoderRegistry
+from stem_core.envelope import Envelope, Limits
 from stem_core.errors import ConfigurationError
 from stem_core.options import (
     UNSET,
@@ -26,7 +27,7 @@ from stem_core.options import (
 )
 from stem_core.routing import Routing
 
-__all__ = ["Asked", "resolve"]
+__all__ = ["Asked", "fields_of", "limits_of", "resolve"]
 
 _DEFAULTS: Final = TaskOptions()
 _NO_METADATA: Final = TaskMetadata()
@@ -213,6 +214,54 @@ def _id(value: Any, option: str) -> str | None:
     if not isinstance(value, str) or not value:
         raise ConfigurationError(f"{option}={value!r} is not an encoder's id, such as 'cbor' or 'zstd'")
     return value
+
+
+def limits_of(asked: Asked) -> Limits | None:
+    """The shared limits of a publish, if it has any."""
+    if asked.rate_limit is None and asked.group_rate_limit is None and asked.max_concurrency is None:
+        return None
+    options = asked.options
+    return Limits(
+        rate_limit=asked.rate_limit,
+        group_rate_limit=asked.group_rate_limit,
+        group_rate_key=options.group_rate_key,
+        rate_limiter_failure_mode=options.rate_limiter_failure_mode,
+        max_concurrency=asked.max_concurrency,
+        concurrency_key=options.concurrency_key,
+    )
+
+
+def fields_of(asked: Asked, limits: Limits | None) -> dict[str, Any]:
+    """The envelope's fields that every call of a plan shares, but those at their defaults."""
+    found = {
+        "name": asked.name,
+        "queue": asked.queue,
+        "encoder": asked.encoder,
+        "not_before": asked.not_before,
+        "expires": asked.expires if isinstance(asked.expires, datetime) else None,
+        "priority": asked.priority,
+        "max_retries": asked.max_retries,
+        "retry_policy": asked.retry_policy,
+        "soft_time_limit": asked.soft_time_limit,
+        "time_limit": asked.time_limit,
+        "visibility_timeout": asked.options.visibility_timeout,
+        "acks_late": asked.options.acks_late,
+        "result_encoder": asked.result_encoder,
+        "result_ttl": asked.result_ttl,
+        "ignore_result": asked.ignore_result,
+        "shadow": asked.shadow,
+        "route": asked.route,
+        "limits": limits,
+    }
+    return {name: value for name, value in found.items() if name not in _ENVELOPE or value != _ENVELOPE[name]}
+
+
+#: The defaults of the envelope's fields.
+_ENVELOPE: Final[Mapping[str, Any]] = {
+    each.name: {} if each.default is msgspec.NODEFAULT else each.default
+    for each in msgspec.structs.fields(Envelope)
+    if not each.required
+}
 
 
 def _check_kind(name: str, value: object, kind: type) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from stem_core import (
     Adjustment,
+    Canvas,
     Stem,
     TaskEnqueueOptions,
     TaskOptions,
@@ -193,3 +194,54 @@ async def test_check_finds_every_task_that_would_be_adjusted_or_refused(lab: Any
     assert {each.option for each in fast.adjustments} == {"rate_limit", "priority"}
     assert odd.task == "odd"
     assert "No encoder for 'yaml'" in odd.error
+
+
+async def test_what_links_cannot_have_is_on_the_handle(lab: Any) -> None:
+    here = await lab({"priority_levels": 1})
+
+    @here.stem.task(name="then", unique=True, priority=9)
+    async def then(value: Any = None) -> None: ...
+
+    after = then.s().with_options(link=[then.si()])
+    links = TaskEnqueueOptions(link=[after], link_error=[then.s()])
+    plan = here.stem.explain("a", link=[after])
+    assert {each.option for each in plan.adjustments} >= {"link.unique", "link.link.priority"}
+    assert here.stem.adjustment_counts == {}
+
+    handle = await here.stem.enqueue("a", enqueue_options=links)
+    found = {each.option: each.effective for each in handle.adjustments}
+    assert found == {
+        "link.unique": False,
+        "link.priority": 0,
+        "link.link.unique": False,
+        "link.link.priority": 0,
+        "link_error.unique": False,
+        "link_error.priority": 0,
+    }
+    assert here.stem.adjustment_counts == {"unique": 3, "priority": 3}
+    published = len(here.broker.published)
+    link = then.s().with_options(priority=0)
+    with pytest.raises(UnsupportedCapability, match=r"unique=True: .* without taking its lock"):
+        await here.stem.enqueue("a", enqueue_options=TaskEnqueueOptions(link=[link]), strict=True)
+    assert len(here.broker.published) == published
+
+
+async def test_what_tasks_of_a_graph_cannot_have_is_on_the_handle() -> None:
+    stem = Stem("memory://")
+
+    @stem.task(name="one", unique=True)
+    async def one(value: int = 0) -> int:
+        return value
+
+    canvas = Canvas(stem)
+    async with stem:
+        for handle in (
+            await canvas.group([one.s(1), one.s(2)]),
+            await canvas.chain([one.s(1), one.s()]),
+            await canvas.chord([one.s(1)], one.s()),
+        ):
+            assert [(each.option, each.effective) for each in handle.adjustments] == [("unique", False)]
+        assert stem.adjustment_counts == {"unique": 6}
+    async with Stem("memory://", tasks=[one], strict=True) as strict:
+        with pytest.raises(UnsupportedCapability, match="unique=True"):
+            await Canvas(strict).group([one.s(1)])

@@ -23,7 +23,7 @@ from stem_core.envelope import Envelope, new_id
 from stem_core.errors import AdapterError, ConfigurationError, PublishError
 from stem_core.handles import Runs, TaskHandle
 from stem_core.names import DEADLINE_TASK
-from stem_core.options import Duration, TaskMetadata, TaskOptions, check_id
+from stem_core.options import Adjustment, Duration, TaskMetadata, TaskOptions, check_id
 from stem_core.ports.backend import Backend
 from stem_core.publishing import callback_of, message_of, queued_of
 from stem_core.sending import Publish
@@ -128,7 +128,7 @@ class Canvas:
         """Run ``members`` side by side."""
         graph = expand(group(members), _graph_id(id))
         await self._submitted(graph, deadline, ttl)
-        return GroupHandle(self, graph.id, graph.outputs, _types(graph))
+        return GroupHandle(self, graph.id, graph.outputs, _types(graph), self._adjustments(graph))
 
     async def submit_batch(
         self,
@@ -178,7 +178,7 @@ class Canvas:
         await self._submitted(graph, deadline, ttl)
         (last,) = graph.outputs
         handle: TaskHandle[Any] = TaskHandle(self._stem, last, _types(graph).get(last, Any))
-        return GraphHandle(self, graph.id, handle)
+        return GraphHandle(self, graph.id, handle, self._adjustments(graph))
 
     async def _submitted(self, graph: Graph, deadline: Duration | datetime | None, ttl: Duration) -> None:
         kept = seconds(ttl)
@@ -227,6 +227,12 @@ class Canvas:
             parent=parent.id if parent else None,
             root=parent.root if parent else None,
         )
+
+    def _adjustments(self, graph: Graph) -> list[Adjustment]:
+        found: list[Adjustment] = []
+        for task in _tasks(graph):
+            found += [each for each in self._stem.adjustments_of(task.signature) if each not in found]
+        return found
 
     def _deadline(self, wiring: Wiring, graph: Graph, due: datetime, now: datetime) -> Publish:
         # Closed from the first group on: what hangs on a closed group fails by itself, and closes the next.
@@ -315,8 +321,11 @@ async def _record_cancelled(wiring: Wiring, backend: Backend, ids: Sequence[str]
 
 
 def _types(graph: Graph) -> Mapping[str, Any]:
-    every = [*graph.starts, *(task for each in graph.groups for task in each.callback)]
-    return {task.id: task.signature.result_type for task in every}
+    return {task.id: task.signature.result_type for task in _tasks(graph)}
+
+
+def _tasks(graph: Graph) -> list[PlannedTask]:
+    return [*graph.starts, *(task for each in graph.groups for task in each.callback)]
 
 
 def _encoded(signature: Signature[Any], encoding: Mapping[str, Any]) -> Signature[Any]:

@@ -13,7 +13,7 @@ import msgspec
 from stem_core.clock import seconds
 from stem_core.errors import ConfigurationError, StemError, TaskTimeout
 from stem_core.handles import Runs, TaskHandle, result_of
-from stem_core.options import Duration
+from stem_core.options import Adjustment, Duration
 from stem_core.ports.backend import Backend
 from stem_core.status import TaskResult, TaskState, TaskStatus
 from stem_core.wiring import Wiring
@@ -58,8 +58,12 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
 class GraphHandle(Generic[R]):
     """A chain or chord: its result is that of its last task."""
 
-    def __init__(self, canvas: Submitter, id: str, last: TaskHandle[R]) -> None:
+    def __init__(
+        self, canvas: Submitter, id: str, last: TaskHandle[R], adjustments: Sequence[Adjustment] = ()
+    ) -> None:
         self._canvas = canvas
+        #: What was asked for its tasks and could not be done as asked, each once.
+        self.adjustments = tuple(adjustments)
         #: The graph's id, for ``canvas.cancel``.
         self.id = id
         #: The handle of the task that holds the result.
@@ -88,8 +92,17 @@ class GraphHandle(Generic[R]):
 class GroupHandle(Generic[R]):
     """Members side by side: results as each finishes, or all in order."""
 
-    def __init__(self, canvas: Submitter, id: str, members: Sequence[str], types: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        canvas: Submitter,
+        id: str,
+        members: Sequence[str],
+        types: Mapping[str, Any],
+        adjustments: Sequence[Adjustment] = (),
+    ) -> None:
         self._canvas = canvas
+        #: What was asked for its tasks and could not be done as asked, each once.
+        self.adjustments = tuple(adjustments)
         #: The group's id, for ``canvas.inspect_batch`` and ``canvas.cancel``.
         self.id = id
         #: The task that holds each member's result, in the body's order.
