@@ -43,6 +43,8 @@ class RedisBroker:
         self._doorbell = Doorbell(self.server)
         self._dead = DeadLetters(self.server, self.keys, self.once_ttl)
         self._turn = 0
+        self._quiet: tuple[frozenset[str], float] = frozenset(), 0.0
+        """Queues that the last receive left without a message or a bell, and until when nothing is due there."""
 
     @property
     def server_version(self) -> str | None:
@@ -85,28 +87,31 @@ class RedisBroker:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
         arguments = limit, milliseconds(lease)
-        queues = self._in_turn(names)
-        answer = await self.server.run("claim", self._roots(queues), *arguments)
+        quiet, self._quiet = self._quiet, (frozenset[str](), 0.0)
+        # A claim that found nothing took the bells away, so that what came since has rung: it need not be repeated.
+        until_next = quiet[1] - loop.time() if wait > 0 and quiet[0] == frozenset(names) else 0.0
         while True:
-            if answer is None:
-                answer = await self.server.run("claim_due", self._roots(queues), *arguments)
-            found, until_next = _deliveries(queues, lease, answer)
-            left = deadline - loop.time()
-            if found or left <= 0:
-                return found
             queues = self._in_turn(names)
-            answer = await self._doorbell.wait(
-                self._roots(queues), min(left, until_next), "claim", *arguments
-            )
+            roots = [self.keys.root(name) for name in queues]
+            if until_next > 0:
+                seconds = min(deadline - loop.time(), until_next)
+                answer = await self._doorbell.wait(roots, seconds, "claim", *arguments)
+            else:
+                answer = await self.server.run("claim", roots, *arguments)
+            if answer is None:
+                answer = await self.server.run("claim_due", roots, *arguments)
+            found, until_next = _deliveries(queues, lease, answer)
+            if found:
+                return found
+            if loop.time() >= deadline:
+                self._quiet = frozenset(names), loop.time() + until_next
+                return found
 
     def _in_turn(self, names: Sequence[str]) -> list[str]:
         """The queues, beginning with another one each time."""
         self._turn += 1
         at = self._turn % len(names)
         return [*names[at:], *names[:at]]
-
-    def _roots(self, names: Sequence[str]) -> list[str]:
-        return [self.keys.root(name) for name in names]
 
     # leases
 
@@ -280,4 +285,4 @@ def _deliveries(queues: Sequence[str], lease: float, answer: Any) -> tuple[list[
                     deliveries=deliveries + given,
                 )
             )
-    return found, until_next / 1000
+    return found, max(until_next, 1) / 1000
