@@ -183,8 +183,10 @@ async def whole(url: str, raw: Raw, count: int = COUNT) -> list[Row]:
         worker = Worker(stem)
         working = asyncio.ensure_future(worker.run())
         times = []
-        for _ in range(min(100, count // 100)):
-            await asyncio.sleep(0.05)
+        for done in range(min(100, count // 100)):
+            while worker.stats.succeeded < done:  # noqa: ASYNC110 - until the last one is stored
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.005)  # and it waits again
             started = time.perf_counter()
             await stamped.enqueue()
             times.append(await STARTED.get() - started)

@@ -197,3 +197,57 @@ async def test_dead_idle_connections_do_not_use_up_the_next_callers_time(
         own_server.kill()
         own_server.start()
         assert await database.run("select 1") == [(1,)]
+
+
+@pytest.mark.parametrize("work", ["statement", "transaction"])
+async def test_cancelled_callers_leave_their_places_in_the_pool(
+    module_url: str, unique_name: str, work: str
+) -> None:
+    """Whenever a caller is cancelled (asked for a connection, mid-statement, giving it back), the next ones get all."""
+    async with opened(f"{module_url}&pool=2", unique_name) as (broker, _):
+        database = broker.database
+
+        async def statement() -> None:
+            await database.run("select 1")
+
+        async def transaction() -> None:
+            async with database.transaction() as connection:
+                await connection.execute("select 1")
+
+        chosen = statement if work == "statement" else transaction
+        for turns in range(40):
+            callers = [asyncio.create_task(chosen()) for _ in range(3)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for caller in callers:
+                caller.cancel()
+            await asyncio.gather(*callers, return_exceptions=True)
+        async with (
+            asyncio.timeout(BACK_SECONDS),
+            database.transaction() as one,
+            database.transaction() as other,
+        ):
+            assert one is not other
+
+
+async def test_the_next_caller_gets_the_connection_used_last(module_url: str, unique_name: str) -> None:
+    async with opened(module_url, unique_name) as (broker, _):
+        database = broker.database
+        await asyncio.gather(*(database.run("select pg_sleep(0.05)") for _ in range(4)))
+        seen = {(await database.run("select pg_backend_pid()"))[0] for _ in range(8)}
+        assert len(seen) <= 2  # two where the pool wanted to see it in between
+
+
+async def test_no_cancellation_is_dropped(module_url: str, unique_name: str) -> None:
+    """Not even one that comes while the connection that was waited for arrives."""
+    async with opened(f"{module_url}&pool=1", unique_name) as (broker, _):
+        database = broker.database
+        for turns in range(30):
+            async with database.transaction():
+                waiting = asyncio.create_task(database.run("select 1"))
+                await asyncio.sleep(0.001)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            cancelled = waiting.cancel()  # False when it was over already
+            await asyncio.wait({waiting})
+            assert waiting.cancelled() == cancelled

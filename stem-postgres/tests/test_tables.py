@@ -207,3 +207,13 @@ def test_a_url_is_taken_apart() -> None:
 def test_a_wrong_option_is_named(query: str) -> None:
     with pytest.raises(ConfigurationError, match=query.partition("=")[0]):
         locate(f"postgresql://h/db?{query}")
+
+
+async def test_adapters_say_which_server_they_talk_to(
+    broker: PostgresBroker, backend: PostgresBackend, module_url: str
+) -> None:
+    with psycopg.connect(module_url.partition("?")[0]) as connection:
+        number = connection.info.server_version  # 180001 is 18.1
+    expected = f"postgresql {number // 10000}.{number % 10000}"
+    assert broker.server_version == backend.server_version == expected
+    assert PostgresBroker(module_url, AdapterOptions(), broker.capabilities).server_version is None

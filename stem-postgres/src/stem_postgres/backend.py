@@ -49,6 +49,11 @@ class PostgresBackend:
         self.identity = await self.database.open(partial(prepare, self.database))
         self._janitor.start()
 
+    @property
+    def server_version(self) -> str | None:
+        """As "postgresql 18.0"; None before it was open."""
+        return self.database.server_version
+
     async def close(self) -> None:
         """Release everything; again is fine. Waits that run end with an error."""
         if self.database.closed:

@@ -110,6 +110,11 @@ class PostgresBroker:
         self._loop = asyncio.get_running_loop()
         self._janitor.start()
 
+    @property
+    def server_version(self) -> str | None:
+        """As "postgresql 18.0"; None before it was open."""
+        return self.database.server_version
+
     async def close(self) -> None:
         """Release everything; again is fine. Receives that wait end with an error."""
         if self.database.closed:

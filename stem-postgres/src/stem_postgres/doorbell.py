@@ -18,9 +18,7 @@ from stem_postgres.connection import Database
 
 __all__ = ["Doorbell"]
 
-#: Not waiting for the disk: a server that crashes loses whoever listened along with the hint.
-_NOTIFY: Final = """select set_config('synchronous_commit', 'off', true), pg_notify(%(channel)s, payload)
-from unnest(%(payloads)s) as p (payload)"""
+_NOTIFY: Final = "select pg_notify(%(channel)s, payload) from unnest(%(payloads)s) as p (payload)"
 #: NOTIFY takes less than 8000 bytes.
 _MOST_BYTES: Final = 7900
 
