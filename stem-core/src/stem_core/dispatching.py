@@ -5,26 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from stem_core.clock import seconds
 from stem_core.coalescing import Coalescer
 from stem_core.errors import AdapterError, PublishError, StemError
 from stem_core.planning import Draft
 from stem_core.ports.backend import Backend
+from stem_core.sending import Publish
 from stem_core.shared import uniqueness
 
 __all__ = ["publish_many", "publish_one"]
 
 
-async def publish_one(coalescer: Coalescer, backend: Backend | None, draft: Draft) -> str | None:
-    """Publish one draft. Returns the id of the task it is a duplicate of, if it is one.
+async def publish_one(
+    coalescer: Coalescer, backend: Backend | None, publish: Publish, locked_for: float
+) -> str | None:
+    """Publish one message. Returns the id of the task it is a duplicate of, if it is one.
 
+    :param locked_for: see :attr:`Draft.locked_for`.
     :raises PublishError: it was not, or may not have been, stored.
     """
-    if draft.publish.envelope.unique is None or backend is None:
-        await coalescer.publish(draft.publish)
+    if publish.envelope.unique is None or backend is None:
+        await coalescer.publish(publish)
         return None
     # A task of its own: a caller that gives up half-way must not leave the lock to nobody.
-    task = asyncio.ensure_future(_publish_unique(coalescer, backend, draft))
+    task = asyncio.ensure_future(_publish_unique(coalescer, backend, publish, locked_for))
     task.add_done_callback(_retrieve)
     return await asyncio.shield(task)
 
@@ -41,28 +44,23 @@ async def publish_many(
     other = [i for i, each in enumerate(drafts) if each.publish.envelope.unique is not None]
     if other:
         found = await asyncio.gather(
-            *(publish_one(coalescer, backend, drafts[i]) for i in other), return_exceptions=True
+            *(publish_one(coalescer, backend, drafts[i].publish, drafts[i].locked_for) for i in other),
+            return_exceptions=True,
         )
         for i, answer in zip(other, found, strict=True):
             answers[i] = answer
     return answers
 
 
-async def _publish_unique(coalescer: Coalescer, backend: Backend, draft: Draft) -> str | None:
-    publish = draft.publish
+async def _publish_unique(
+    coalescer: Coalescer, backend: Backend, publish: Publish, locked_for: float
+) -> str | None:
     id, lock = publish.envelope.id, publish.envelope.unique or ""
-    kept = (
-        publish.queued.ttl
-        if publish.queued is not None and publish.queued.ttl
-        else draft.plan.asked.result_ttl
-    )
-    unique_for = draft.plan.asked.options.unique_for
+    kept = locked_for if publish.queued is None or publish.queued.ttl is None else publish.queued.ttl
     try:
         async with asyncio.timeout(coalescer.timeout):
             await coalescer.ready()
-            holder = await uniqueness.acquire(
-                backend, lock, id, kept if unique_for is None else seconds(unique_for)
-            )
+            holder = await uniqueness.acquire(backend, lock, id, locked_for)
             if holder != id:
                 await uniqueness.note_duplicate(backend, holder, kept)
                 return holder

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from stem_core.clock import instant
+from stem_core.clock import instant, seconds
 from stem_core.coalescing import DEFAULT_RETRY
 from stem_core.context import TaskContext, current_task
 from stem_core.encoding import Chain
@@ -78,6 +78,14 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     publish: Publish
     plan: Plan
     result_type: Any
+
+    @property
+    def locked_for(self) -> float:
+        """Seconds after which the lock of a unique task is free, whatever happened."""
+        asked, queued = self.plan.asked, self.publish.queued
+        if asked.options.unique_for is not None:
+            return seconds(asked.options.unique_for)
+        return asked.result_ttl if queued is None or queued.ttl is None else queued.ttl
 
 
 class Derived(NamedTuple):

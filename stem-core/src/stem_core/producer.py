@@ -26,6 +26,7 @@ from stem_core.ports.encoder import PayloadEncoder
 from stem_core.ports.outbox import Outbox
 from stem_core.ports.signer import PayloadSigner
 from stem_core.sealing import MAX_SEALED
+from stem_core.sending import Publish
 from stem_core.signature import NO_OPTIONS, Signature, keywords_of
 from stem_core.tasks import Task, TaskDecorator
 from stem_core.wiring import Wiring
@@ -281,6 +282,21 @@ class Stem(Connected):
         """What is otherwise than asked of a derived message; :meth:`seal_call` counts it."""
         return self._planner.plan_derived(call, report=False).adjustments
 
+    def draft_call(self, call: Signature[Any]) -> Draft:
+        """A call made ready for somebody else to publish with :meth:`publish_drafted`: the worker of this child process."""
+        return self._planner.draft(call)
+
+    async def publish_drafted(self, publish: Publish, locked_for: float) -> str | None:
+        """Publish what was drafted elsewhere. Returns the id of the task it is a duplicate of, if it is one.
+
+        :param locked_for: seconds after which its lock is free, if it is unique.
+        :raises PublishError: it was not, or may not have been, stored.
+        """
+        return await self._home.run(
+            lambda residence: publish_one(residence.coalescer, residence.wiring.backend, publish, locked_for),
+            connected=False,
+        )
+
     # What would happen.
 
     def capabilities(self) -> dict[str, dict[str, Any]]:
@@ -362,7 +378,7 @@ class Stem(Connected):
 
 
 async def _publish(residence: Residence, draft: Draft) -> str | None:
-    return await publish_one(residence.coalescer, residence.wiring.backend, draft)
+    return await publish_one(residence.coalescer, residence.wiring.backend, draft.publish, draft.locked_for)
 
 
 async def _opened(residence: Residence) -> Wiring:

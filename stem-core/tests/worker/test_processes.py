@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import worker_jobs as jobs
@@ -49,6 +52,84 @@ async def test_a_child_talks_to_its_worker() -> None:
         assert status is not None
         assert status.progress is not None
         assert (status.progress.percent, status.progress.data) == (30, {"at": "a third"})
+
+
+async def test_a_child_enqueues_as_a_task_on_the_loop_does() -> None:
+    tasks = (jobs.enqueue_as_elsewhere, jobs.once, jobs.note)
+    async with StemApp.in_memory(tasks=tasks, worker={"processes": 1, "queues": ["default"]}) as app:
+        handle = await jobs.enqueue_as_elsewhere.enqueue()
+        first, second, new, known, adjusted, orphan, told = await handle.result(timeout=30)
+        assert (second, new, known, adjusted, orphan) == (first, False, True, ["exchange"], "orphan")
+        assert "in one process alone" in told
+        assert (await app.broker.stats("later")).ready == 2
+        first_status, orphan_status = await app.backend.fetch([first, orphan])
+        assert first_status.meta["stem.parentTaskId"] == handle.id
+        assert first_status.meta["stem.duplicates"] == 1
+        assert "stem.parentTaskId" not in orphan_status.meta
+
+
+async def test_what_a_child_would_publish_into_a_store_of_its_own_is_refused() -> None:
+    tasks = (jobs.enqueue_past_the_worker, jobs.note, jobs.once)
+    async with StemApp.in_memory(tasks=tasks, worker={"processes": 1}):
+        told = await (await jobs.enqueue_past_the_worker.enqueue("lost")).result(timeout=30)
+        assert len(told) == 3
+        assert all("MemoryBroker is in one process alone" in each for each in told)
+        assert all("ctx.enqueue_sync" in each for each in told)
+
+
+SCRIPT = """
+import asyncio
+from stem_core import Stem, TaskFailed, TaskOptions, TaskRetryPolicy, Worker, current_task
+stem = Stem("memory://")
+
+class Busy(Exception): ...
+
+class Answer:
+    word: "Word"
+
+class Word: ...
+
+policy = TaskRetryPolicy(auto_retry_for=(Busy,))
+
+@stem.task(isolation="process", max_retries=2, retry_policy=policy)
+def busy():
+    import typing
+    assert typing.get_type_hints(Answer) == {"word": Word}
+    raise Busy(current_task().attempt)
+
+@stem.task(isolation="process")
+def names():
+    return [busy.name, __name__, __package__]
+
+async def main():
+    async with stem, Worker(stem, processes=1, wait=0.1):
+        try:
+            await (await busy.enqueue()).result(timeout=60)
+        except TaskFailed as error:
+            print(error.type, error.message)
+        print(await (await names.enqueue()).result(timeout=60))
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "package"),
+    [(["pkg/shop.py"], "shop", None), (["-m", "pkg.shop"], "pkg.shop", "pkg")],
+)
+def test_what_a_script_defines_has_one_name_everywhere(
+    tmp_path: Path, words: list[str], module: str, package: str | None
+) -> None:
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg" / "__init__.py").touch()
+    (tmp_path / "pkg" / "shop.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
+    )
+    failed, found = done.stdout.splitlines()
+    assert failed == f"{module}.Busy 2", done.stderr
+    assert found == str([f"{module}.busy", "__mp_main__", package])
 
 
 @pytest.mark.parametrize("end", ["killed", "left"])

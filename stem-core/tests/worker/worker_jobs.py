@@ -8,7 +8,7 @@ import re
 import signal
 import time
 
-from stem_core import Stem, TaskContext, current_task
+from stem_core import Stem, StemError, TaskContext, current_task
 
 stem = Stem("memory://")
 
@@ -73,6 +73,36 @@ def talk(ctx: TaskContext) -> list[object]:
 @stem.task
 async def note(word: str) -> str:
     return word
+
+
+@stem.task(unique=True)
+async def once(word: str) -> str:
+    return word
+
+
+@stem.task(isolation="process")
+def enqueue_as_elsewhere(ctx: TaskContext) -> list[object]:
+    first = ctx.enqueue_sync(once.call("a"), queue="later", exchange="mail")
+    second = ctx.enqueue_sync(once.call("a"), queue="later")
+    orphan = ctx.enqueue_sync("worker_jobs.note", ["b"], queue="later", add_to_parent=False, task_id="orphan")
+    try:
+        ctx.enqueue_sync(note.call("c"), publish_connection=object())
+        told = ""
+    except StemError as error:
+        told = str(error)
+    adjusted = [each.option for each in first.adjustments]
+    return [first.id, second.id, first.deduplicated, second.deduplicated, adjusted, orphan.id, told]
+
+
+@stem.task(isolation="process")
+async def enqueue_past_the_worker(word: str) -> list[str]:
+    told = []
+    for enqueue in (note.enqueue, stem.task(name="again")(note.function).enqueue, once.enqueue):
+        try:
+            await enqueue(word)
+        except StemError as error:
+            told.append(str(error))
+    return told
 
 
 @stem.task

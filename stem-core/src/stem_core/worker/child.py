@@ -11,21 +11,23 @@ import asyncio
 import ctypes
 import importlib
 import os
-import runpy
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from contextvars import copy_context
+from types import ModuleType
 from typing import Any, Final, NamedTuple
 
+from stem_core import scripts
 from stem_core.arguments import Parameters
 from stem_core.context import RetryTask, TaskContext, enter_task
 from stem_core.encoding import TaskPayloadEncoderRegistry
-from stem_core.envelope import Envelope
-from stem_core.errors import LeaseLost, SoftTimeLimitExceeded, StemError
+from stem_core.errors import LeaseLost, PublishError, SoftTimeLimitExceeded, StemError
 from stem_core.handles import TaskHandle
+from stem_core.options import UNSET
 from stem_core.plugins import discover
 from stem_core.retry import class_names
 from stem_core.signature import Signature
@@ -33,13 +35,14 @@ from stem_core.status import Progress
 from stem_core.tasks import Task
 from stem_core.worker import inputs
 from stem_core.worker.failures import error_of
-from stem_core.worker.frames import Answer, Ask, Hello, Job, Raised, Returned, Started, receive, send
+from stem_core.worker.frames import Answer, Ask, Enqueue, Hello, Job, Raised, Returned, Started, receive, send
 from stem_core.worker.limits import Interruptible, soft_limit_error
 from stem_core.worker.logs import configure
 from stem_core.worker.payloads import decode_arguments, encode_result
 from stem_core.worker.resources import Resources
 from stem_core.worker.scopes import entered
 from stem_core.worker.turning import TurningLoop
+from stem_core.worker.unshared import stores_here
 
 _PR_SET_PDEATHSIG: Final = 1
 _SCOPE: Final = "stem_task_scope"
@@ -82,7 +85,8 @@ class Child:
         self._connection = connection
         self._hello = hello
         self._found: dict[tuple[str, str], Found] = {}
-        self._main: dict[str, Any] | None = None
+        self._main: ModuleType | None = None
+        self._pointed = ExitStack()
         self._loop = TurningLoop()
         self._resources: Resources | None = None
         self._state: dict[str, Any] = {}
@@ -97,7 +101,7 @@ class Child:
             args, kwargs = decode_arguments(found.encoders, job.envelope, self._hello.namespace)
             first = inputs.decode(job.gathered, found.encoders, self._hello.namespace)
             args, kwargs = found.parameters.convert(first + args, kwargs)
-            context = self._context(job, ChildControls(self._connection, found.stem, job.envelope))
+            context = self._context(job, ChildControls(self._connection, found.stem))
             if found.parameters.wants_context:
                 args.insert(0, context)
             stage = "run"
@@ -163,6 +167,9 @@ class Child:
         found = self._named(module, qualname)
         if isinstance(found, Task):
             stem: Any = found.stem
+            here = stores_here(stem.wiring)
+            if here is not stem.wiring:
+                self._pointed.enter_context(stem.pointed_at(here))
             scopes = stem.wiring.hooks(_SCOPE)
             return Found(found.function, found.parameters, stem.encoders, scopes, stem)
         catalogue = discover()
@@ -171,24 +178,19 @@ class Child:
 
     def _named(self, module: str, qualname: str) -> Any:
         """What has this name; in the main thread, as modules expect to be imported."""
-        if module == "__main__":
-            found = self._of_main(qualname.split(".", maxsplit=1)[0])
-            names = qualname.split(".")[1:]
-        else:
-            found = importlib.import_module(module)
-            names = qualname.split(".")
-        for name in names:
+        found: Any = self._script() if module in scripts.SCRIPTS else importlib.import_module(module)
+        for name in qualname.split("."):
             found = getattr(found, name)
         return found
 
-    def _of_main(self, name: str) -> Any:
+    def _script(self) -> ModuleType:
         if self._main is None:
             if self._hello.main_path is None:
                 raise StemError(
                     "The task was declared in an interactive session, which no other process can import."
                 )
-            self._main = runpy.run_path(self._hello.main_path, run_name="__mp_main__")
-        return self._main[name]
+            self._main = scripts.load(self._hello.main_name, self._hello.main_path)
+        return self._main
 
     def _context(self, job: Job, controls: ChildControls) -> TaskContext:
         envelope = job.envelope
@@ -209,10 +211,9 @@ class Child:
 class ChildControls:
     """Asks the worker for what only it can do."""
 
-    def __init__(self, connection: socket.socket, stem: Any, envelope: Envelope) -> None:
+    def __init__(self, connection: socket.socket, stem: Any) -> None:
         self._connection = connection
         self._stem = stem
-        self._envelope = envelope
         self._lock = threading.Lock()
 
     async def heartbeat(self) -> None:
@@ -225,6 +226,9 @@ class ChildControls:
         await asyncio.to_thread(self.progress_sync, progress)
 
     async def enqueue(self, call: Signature[Any]) -> TaskHandle[Any]:
+        if _in_a_transaction(call):
+            own: TaskHandle[Any] = await self._own_stem().enqueue_call(call)
+            return own
         return await asyncio.to_thread(self.enqueue_sync, call)
 
     def heartbeat_sync(self) -> None:
@@ -238,21 +242,42 @@ class ChildControls:
 
     def enqueue_sync(self, call: Signature[Any]) -> TaskHandle[Any]:
         """Sealed here, where the arguments are; published by the worker, which has the connection."""
+        stem = self._own_stem()
+        if _in_a_transaction(call):  # which is here as well
+            own: TaskHandle[Any] = stem.enqueue_call_sync(call)
+            return own
+        draft = stem.draft_call(call)
+        publish, plan = draft.publish, draft.plan
+        holder = self._ask(Enqueue(publish.message.sealed, publish.retry, draft.locked_for))
+        return TaskHandle(
+            stem,
+            holder or publish.envelope.id,
+            draft.result_type,
+            plan.adjustments,
+            holder is not None,
+            plan.asked.ignore_result,
+        )
+
+    def _own_stem(self) -> Any:
         if self._stem is None:
             raise StemError("This task was found without its Stem; enqueue through a Stem of your own.")
-        _, sealed = self._stem.seal_call(call, parent=self._envelope.id, root=self._envelope.root)
-        id = self._ask(Ask("publish", sealed))
-        handle: TaskHandle[Any] = self._stem.handle(id, call.result_type)
-        return handle
+        return self._stem
 
-    def _ask(self, ask: Ask) -> Any:
+    def _ask(self, ask: Ask | Enqueue) -> Any:
         with self._lock:
             send(self._connection, ask)
             answer: Answer = receive(self._connection)
         if answer.error is not None:
             kind, message = answer.error
+            if kind == "PublishError":
+                raise PublishError(message, answer.outcome)
             raise (LeaseLost if kind.endswith("LeaseLost") else StemError)(message)
         return answer.value
+
+
+def _in_a_transaction(call: Signature[Any]) -> bool:
+    connection = call.enqueue_options.publish_connection
+    return connection is not UNSET and connection is not None
 
 
 def _called(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], soft: float | None) -> Any:

@@ -6,6 +6,7 @@ import traceback
 from types import TracebackType
 from typing import Final
 
+from stem_core.retry import class_names
 from stem_core.status import TaskError
 
 __all__ = ["HARD_LIMIT", "error_of"]
@@ -20,7 +21,7 @@ _OWN: Final = "stem_core"
 
 def error_of(error: BaseException) -> TaskError:
     """Type, message and traceback, cut where they are very long; frames of the worker itself left out."""
-    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    kind = class_names(error)[0]
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - a broken __str__ is the handler's, and must not lose the failure

@@ -2,7 +2,7 @@
 
 A frame is its length (u32, big-endian) and a MessagePack map of one of the values below, over a socket pair that
 only the two have. Worker to child: :class:`Hello` once, then :class:`Job` and :class:`Answer`. Child to
-worker: for each job one :class:`Started`, any number of :class:`Ask`, one :class:`Returned` or :class:`Raised`.
+worker: for each job one :class:`Started`, any number of :class:`Ask` and :class:`Enqueue`, one :class:`Returned` or :class:`Raised`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from stem_core.envelope import Envelope
+from stem_core.options import TaskRetryPolicy
 from stem_core.retry import RetryRequest
 from stem_core.status import TaskError
 from stem_core.worker.inputs import Gathered
@@ -24,6 +25,7 @@ from stem_core.worker.resources import Name
 __all__ = [
     "Answer",
     "Ask",
+    "Enqueue",
     "Frame",
     "Hello",
     "Job",
@@ -42,6 +44,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     """Where to import from, what to make before the first job and to free after the last, and where logs go; once."""
 
     path: list[str]
+    main_name: str | None
     main_path: str | None
     namespace: str
     limit: int
@@ -64,10 +67,11 @@ class Job(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True):
-    """What the worker answers an :class:`Ask`: a value, or an error as type and text."""
+    """What the worker answers: a value, or an error as type and text (and the ``outcome`` of a PublishError)."""
 
     value: Any = None
     error: tuple[str, str] | None = None
+    outcome: Literal["refused", "unknown"] = "refused"
 
 
 class Started(msgspec.Struct, frozen=True, tag=True):
@@ -77,8 +81,16 @@ class Started(msgspec.Struct, frozen=True, tag=True):
 class Ask(msgspec.Struct, frozen=True, tag=True):
     """A method of the task's context that only the worker can do."""
 
-    what: Literal["heartbeat", "extend_lease", "progress", "publish"]
+    what: Literal["heartbeat", "extend_lease", "progress"]
     value: Any = None
+
+
+class Enqueue(msgspec.Struct, frozen=True, tag=True):
+    """Publish this. The answer is the id of the task it is a duplicate of, if it is one."""
+
+    sealed: bytes
+    retry: TaskRetryPolicy | None
+    locked_for: float
 
 
 class Returned(msgspec.Struct, frozen=True, tag=True):
@@ -99,7 +111,7 @@ class Raised(msgspec.Struct, frozen=True, tag=True):
     stage: Literal["startup", "decode", "run", "encode"] = "run"
 
 
-Frame = Hello | Job | Answer | Started | Ask | Returned | Raised
+Frame = Hello | Job | Answer | Started | Ask | Enqueue | Returned | Raised
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Frame).decode

@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from stem_core.errors import LeaseLost
+from stem_core.errors import PublishError
 from stem_core.names import DeadReason
 from stem_core.publishing import message_of, queued_of
 from stem_core.retry import RetryRequest
+from stem_core.sending import Publish
 from stem_core.status import Progress, TaskError
 from stem_core.worker import inputs
 from stem_core.worker.controls import SharedControls, WorkerControls
-from stem_core.worker.frames import Answer, Ask, Hello, Job, Raised, Returned, Started, pack, read
+from stem_core.worker.frames import Answer, Ask, Enqueue, Hello, Job, Raised, Returned, Started, pack, read
 from stem_core.worker.logs import configured
 from stem_core.worker.memory import resident
 from stem_core.worker.payloads import keeps_result
@@ -194,7 +195,7 @@ class ProcessExecutor:
                     if hard is not None:
                         loop = asyncio.get_running_loop()
                         timer = loop.call_later(hard, run.cut, Stop.HARD_LIMIT)
-                elif isinstance(frame, Ask):
+                elif isinstance(frame, Ask | Enqueue):
                     child.writer.write(pack(await self._answer(frame, controls)))
                 elif isinstance(frame, Returned | Raised):
                     return frame
@@ -202,31 +203,31 @@ class ProcessExecutor:
             if timer is not None:
                 timer.cancel()
 
-    async def _answer(self, ask: Ask, controls: WorkerControls) -> Answer:
+    async def _answer(self, ask: Ask | Enqueue, controls: WorkerControls) -> Answer:
         try:
+            if isinstance(ask, Enqueue):
+                return Answer(await self._publish(ask))
             if ask.what == "heartbeat":
                 await controls.heartbeat()
             elif ask.what == "extend_lease":
                 await controls.extend_lease(ask.value)
-            elif ask.what == "progress":
-                await controls.progress(Progress(*ask.value))
             else:
-                return Answer(await self._publish(ask.value))
-        except LeaseLost as error:
-            return Answer(error=("LeaseLost", str(error)))
+                await controls.progress(Progress(*ask.value))
+        except PublishError as error:
+            return Answer(error=("PublishError", str(error)), outcome=error.outcome)
         except Exception as error:  # noqa: BLE001 - the child's to handle
             return Answer(error=(type(error).__name__, str(error)))
         return Answer()
 
-    async def _publish(self, sealed: bytes) -> str:
-        """Publish what the child sealed, the row first; again after a crash adds nothing."""
+    async def _publish(self, asked: Enqueue) -> str | None:
+        """Publish what the child sealed, as what a task on the loop enqueues."""
         wiring = self._wiring
-        envelope = wiring.unseal(sealed)
-        if wiring.backend is not None:
-            await wiring.backend.record([queued_of(envelope)])
-        message = message_of(envelope, sealed, wiring.broker.capabilities, once=True)
-        await wiring.broker.publish([message])
-        return envelope.id
+        envelope = wiring.unseal(asked.sealed)
+        message = message_of(envelope, asked.sealed, wiring.broker.capabilities, once=True)
+        queued = None if wiring.backend is None else queued_of(envelope)
+        publish = Publish(envelope=envelope, message=message, queued=queued, retry=asked.retry)
+        duplicate_of: str | None = await self._shared.stem.publish_drafted(publish, asked.locked_for)
+        return duplicate_of
 
     def _job(self, run: Run, gathered: inputs.Gathered) -> Job:
         envelope, handler = run.envelope, run.handler
@@ -250,6 +251,7 @@ class ProcessExecutor:
         on_startup, on_shutdown = self._names
         hello = Hello(
             path=list(sys.path),
+            main_name=getattr(getattr(main, "__spec__", None), "name", None),
             main_path=getattr(main, "__file__", None),
             namespace=self._wiring.namespace,
             limit=self._wiring.max_payload,
