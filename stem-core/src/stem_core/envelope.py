@@ -49,7 +49,7 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``one``: the result of task ``task``, or of the single member of ``group``. ``all``: the results of
     ``group`` in the body's order. ``error``: ``{id, type, message}`` of task ``task``. ``reply``:
     ``{id, state, result}`` of task ``task``. ``none``: nothing is put first, but a failed member of
-    ``group`` still fails the task (immutable signatures).
+    ``group`` still fails the task (immutable signatures); ``task`` says only what it runs after.
     """
 
     kind: Literal["one", "all", "error", "reply", "none"]

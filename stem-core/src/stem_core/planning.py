@@ -402,7 +402,7 @@ class Planner:
             for each in signatures:
                 if not isinstance(each, Signature):
                     raise TypeError(f"link {each!r} is not a signature; write task.s(...) or task.si(...)")
-                input = None if each.immutable else Input(kind=kind, task=id)
+                input = Input(kind="none" if each.immutable else kind, task=id)
                 derived = Derived(input, None, id, root)
                 found[place].append(self.seal_derived(each, derived, now=now, strict=strict)[1])
         if asked.reply_to:

@@ -231,7 +231,7 @@ async def test_links_are_sealed_as_derived_messages(stem: Stem, take: Any) -> No
     assert (first.parent, first.root) == (handle.id, handle.id)
     (nested,) = [stem.wiring.unseal(each) for each in first.on_success]
     assert (nested.name, nested.parent, nested.root) == ("other", first.id, handle.id)
-    assert second.input is None
+    assert second.input == Input(kind="none", task=handle.id)
     (failure,) = [stem.wiring.unseal(each) for each in envelope.on_failure]
     assert failure.input == Input(kind="error", task=handle.id)
     (reply,) = [stem.wiring.unseal(each) for each in envelope.on_end]

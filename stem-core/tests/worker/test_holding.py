@@ -13,6 +13,7 @@ import pytest
 from stem_core import Stem, TaskContext, TaskFailed, TaskRetryPolicy, TaskRevoked, UnsupportedCapability
 from stem_core.canvas import Canvas
 from stem_core.clock import ManualClock
+from stem_core.envelope import Input
 from stem_core.plugins import discover
 from stem_core.ports.specs import AdapterOptions
 from stem_core.publishing import message_of
@@ -93,12 +94,13 @@ async def is_held_for_30_s(place: Place, last: str, times: int = 1) -> None:
         assert 30.0 <= place.ran[-1][1] - before < 30.2
 
 
-@pytest.mark.parametrize("kind", ["link", "immutable link", "link_error"])
+@pytest.mark.parametrize("kind", ["link", "immutable link", "link_error", "immutable link_error"])
 async def test_a_link_runs_its_countdown_after_the_task(place: Place, kind: str) -> None:
-    link = (place.then.si() if kind == "immutable link" else place.then.s()).with_options(countdown=30)
-    options: dict[str, Any] = {"link_error": [link]} if kind == "link_error" else {"link": [link]}
+    immutable, failing = kind.startswith("immutable"), kind.endswith("error")
+    link = (place.then.si() if immutable else place.then.s()).with_options(countdown=30)
+    options: dict[str, Any] = {"link_error": [link]} if failing else {"link": [link]}
     async with place.stem:
-        await place.first.with_options(**options).enqueue(kind == "link_error")
+        await place.first.with_options(**options).enqueue(failing)
         place.clock.advance(100)  # what counts is the end of the first, not its enqueue
         await is_held_for_30_s(place, "then")
         assert [name for name, _ in place.ran] == ["first", "then"]
@@ -126,6 +128,26 @@ async def test_a_member_is_held_from_its_enqueue_on(place: Place) -> None:
             async for each in group.results(timeout=5):
                 assert each.value == "a value"
         assert len(place.ran) == 1
+
+
+async def test_what_a_task_submits_is_held_from_then_on(place: Place) -> None:
+    later = place.then.s().with_options(countdown=30)
+
+    @place.stem.task(name="submits")
+    async def submits() -> str:
+        chain = await Canvas(place.stem).chain([later])
+        place.clock.advance(20)
+        return chain.task.id
+
+    async with place.stem, Worker(place.stem, clock=place.clock, wait=0.01) as worker, asyncio.timeout(20):
+        step = await (await submits.enqueue()).result()
+        await place.held(worker, 1)
+        assert place.ran == []
+        place.clock.advance(10)
+        await place.stem.handle(step).result()
+        status = await place.stem.handle(step).status()
+        assert status is not None
+        assert "stem.parentTaskId" in status.meta
 
 
 async def test_what_waited_longer_than_its_countdown_runs_at_once(place: Place) -> None:
@@ -185,7 +207,8 @@ async def test_a_retry_that_comes_before_it_was_asked_for_is_told(caplog: pytest
 async def test_a_worker_without_a_backend_says_that_it_cannot_hold(caplog: pytest.LogCaptureFixture) -> None:
     place = Place(delay=False)
     async with place.stem:
-        envelope, sealed = place.stem.seal_call(place.brief.si().with_options(countdown=30), parent="p")
+        link = place.brief.si().with_options(countdown=30)
+        envelope, sealed = place.stem.seal_call(link, input=Input(kind="none", task="p"), parent="p")
         await place.stem.broker.publish(
             [message_of(envelope, sealed, place.stem.broker.capabilities, once=True)]
         )

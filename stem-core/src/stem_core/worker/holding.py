@@ -64,9 +64,9 @@ async def _published(envelopes: Sequence[Envelope], backend: Backend, now: float
 async def _publisher(envelope: Envelope, backend: Backend) -> str | None:
     """The task whose end published it; "" when that is not known, None when its producer did at once."""
     wanted = envelope.input
-    if wanted is not None and wanted.group is not None:
-        record = await backend.group_get(wanted.group, outcomes=False)
-        return "" if record is None else record.completed_by or ""
-    if wanted is None and (envelope.parent is None or envelope.group is not None):
-        return None  # where a graph begins
-    return envelope.parent or ""
+    if wanted is None:
+        return None  # where a graph begins, whatever task submitted it
+    if wanted.group is None:
+        return wanted.task or ""
+    record = await backend.group_get(wanted.group, outcomes=False)
+    return "" if record is None else record.completed_by or ""

@@ -1,14 +1,14 @@
 """Where a derived message gets its first argument from: fetched encoded, decoded where the task runs.
 
-=========  ==================================================================  ============================
+=========  ==================================================================  ===================================
 kind       value put first                                                     the task fails when
-=========  ==================================================================  ============================
+=========  ==================================================================  ===================================
 one        the result of a task, or of the single member of a group            it did not succeed
 all        the results of a group in the body's order                          a member did not succeed
-none       nothing                                                             a member did not succeed
+none       nothing                                                             a member of a group did not succeed
 error      ``{id, type, message}`` of a task                                   never
 reply      ``{id, state, result}`` of a task                                   never
-=========  ==================================================================  ============================
+=========  ==================================================================  ===================================
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ NOTHING = Gathered("none")
 
 async def gather(wanted: Input, backend: Backend | None) -> Gathered | Failed | Missing:
     """Fetch what ``wanted`` names."""
+    if wanted.group is None and (wanted.task is None or wanted.kind == "none"):
+        return NOTHING
     if backend is None:
         return Missing("this worker has no backend to fetch it from")
     if wanted.group is not None:
@@ -73,9 +75,7 @@ async def gather(wanted: Input, backend: Backend | None) -> Gathered | Failed | 
         if record is None:
             return Missing(f"group {wanted.group} is not recorded (or it expired)")
         return _of_group(wanted, record)
-    if wanted.task is None:
-        return NOTHING
-    (status,) = await backend.fetch([wanted.task])
+    (status,) = await backend.fetch([wanted.task or ""])
     if status is None:
         return Missing(f"task {wanted.task} is not recorded (or it expired)")
     return _of_task(wanted, status)
