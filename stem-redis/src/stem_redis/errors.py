@@ -51,6 +51,8 @@ _BEFORE_TYPES: Final = (
 )
 #: Where in a script: of no use to who reads the error.
 _IN_SCRIPT: Final = re.compile(r"[.,]? script: (?:[0-9a-f]{40}|on @).*$", re.DOTALL)
+#: How a script says NOPERM: Valkey and later Redis, Redis 7.0.
+_NOPERM_IN_SCRIPT: Final = ("ACL failure", "The user executing the script can't run")
 _HINTS: Final = {
     "OOM": "the server is at its maxmemory: raise it, or drain or purge a queue",
     "READONLY": "this server is a read-only replica: connect to the primary",
@@ -69,7 +71,7 @@ _CODES: Final[dict[type[Exception], str]] = {
 def refusal(error: driver.RedisError, url: str) -> AdapterError:
     """The error for what the server answered. ``url`` is masked already."""
     text = str(error).removeprefix("ERR ")
-    if text.startswith("ACL failure"):  # how a script says NOPERM
+    if text.startswith(_NOPERM_IN_SCRIPT):
         text = f"NOPERM {text}"
     code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), text.partition(" ")[0])
     hint = f"; {_HINTS[code]}" if code in _HINTS else ""
