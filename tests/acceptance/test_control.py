@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from stem_core import Stem, TaskRevoked, Worker
+from stem_core.shared import revocation
 from stem_core.status import TaskState
 from tests.acceptance.conftest import Pair
 
@@ -63,6 +64,32 @@ async def test_a_running_task_is_stopped_with_terminate_only(pair: Pair) -> None
         with pytest.raises(TaskRevoked):
             await handle.result(timeout=20)
         assert events == ["began", "cut"]
+
+
+async def test_a_revocation_that_came_too_late_is_forgotten(pair: Pair) -> None:
+    stem = pair.make()
+    began, gate = asyncio.Event(), asyncio.Event()
+
+    @stem.task(name="held")
+    async def held() -> str:
+        began.set()
+        await gate.wait()
+        return "done"
+
+    async def kept() -> bool:
+        return await stem.run(lambda wiring: revocation.read(wiring.backend, handle.id)) is not None
+
+    async with stem, Worker(stem, wait=0.1):
+        handle = await held.enqueue()
+        await began.wait()
+        assert await handle.revoke() is False  # a run goes on, unless it is to be terminated
+        assert await kept()
+        gate.set()
+        assert await handle.result(timeout=20) == "done"
+        await stem.control.pause("elsewhere")  # so the worker looks
+        async with asyncio.timeout(20):
+            while await kept():
+                await asyncio.sleep(0.01)
 
 
 async def test_a_revocation_survives_a_restart_of_the_producer(pair: Pair) -> None:

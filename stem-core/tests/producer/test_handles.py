@@ -167,6 +167,23 @@ async def test_too_late_is_said(stem: Stem, ask: Any) -> None:
     assert await revocation.read(stem.backend, handle.id) is None
 
 
+async def test_a_revocation_that_loses_the_race_leaves_nothing(
+    stem: Stem, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = await stem.enqueue("a")
+    await stem.broker.receive(["default"], limit=1, lease=30, wait=0)
+    backend: Any = stem.backend
+    write = backend.state_write
+
+    async def ends_first(key: str, *arguments: Any, **more: Any) -> Any:
+        await record(stem, handle.id, TaskState.SUCCEEDED, 1)
+        return await write(key, *arguments, **more)
+
+    monkeypatch.setattr(backend, "state_write", ends_first)
+    assert await ask(handle, "revoke") is False
+    assert await revocation.read(backend, handle.id) is None
+
+
 async def test_without_withdraw_the_worker_that_meets_it_is_told(lab: Any) -> None:
     here = await lab({"withdraw": False})
     handle = await here.stem.enqueue("a")

@@ -1,13 +1,15 @@
 """Calling tasks off.
 
 State key ``revoked:<task id>``: JSON ``{"terminate": bool, "at": epoch seconds by the store's clock}``. The
-worker that meets the message reads it, records ``cancelled`` and forgets the key.
+worker that meets the message reads it, records ``cancelled`` and forgets the key. One that came too late is forgotten
+by who wrote it, or by the next worker that looks once the task has ended.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -20,7 +22,7 @@ from stem_core.shared.telling import command, tell
 from stem_core.status import StatusUpdate, TaskError, TaskState, TaskStatus
 from stem_core.wiring import Wiring
 
-__all__ = ["REVOKED", "Revocation", "forget", "key_of", "known", "read", "revoke"]
+__all__ = ["REVOKED", "Known", "Revocation", "forget", "forget_ended", "key_of", "known", "read", "revoke"]
 
 #: The ``reason`` of a cancelled task that was revoked.
 REVOKED: Final = "revoked"
@@ -39,6 +41,13 @@ class Revocation(msgspec.Struct, frozen=True):
     terminate: bool = False
 
 
+class Known(NamedTuple):
+    """A revocation as a worker sees it: whether a run is to be stopped too, and the version of its key."""
+
+    terminate: bool
+    version: int
+
+
 _decoder = msgspec.json.Decoder(Revocation)
 
 
@@ -53,15 +62,32 @@ async def read(backend: Backend, id: str) -> Revocation | None:
     return None if found.value is None else _decoder.decode(found.value)
 
 
-async def known(backend: Backend) -> dict[str, bool]:
-    """Every revocation there is: task id -> whether a run of it is to be stopped too."""
+async def known(backend: Backend) -> dict[str, Known]:
+    """Every revocation there is, by task id."""
     entries = await backend.state_scan(_PREFIX)
-    return {entry.key.removeprefix(_PREFIX): _decoder.decode(entry.value).terminate for entry in entries}
+    return {
+        entry.key.removeprefix(_PREFIX): Known(_decoder.decode(entry.value).terminate, entry.version)
+        for entry in entries
+    }
 
 
 async def forget(backend: Backend, id: str) -> None:
     """Remove a revocation that was acted on."""
     await backend.state_delete(key_of(id))
+
+
+async def forget_ended(backend: Backend, revoked: Mapping[str, int]) -> frozenset[str]:
+    """Remove the revocations of tasks that have ended. Answers which ones.
+
+    :param revoked: task id -> version of its key, as it was before this looks at the task: a later word stands.
+    """
+    if not revoked:
+        return frozenset()
+    statuses = await backend.fetch(list(revoked))
+    ended = [each.id for each in statuses if each is not None and each.terminal]
+    for id in ended:
+        await backend.state_delete(key_of(id), expect=revoked[id])
+    return frozenset(ended)
 
 
 async def revoke(wiring: Wiring, id: str, *, terminate: bool = False) -> bool:
@@ -83,29 +109,31 @@ async def revoke(wiring: Wiring, id: str, *, terminate: bool = False) -> bool:
     (status,) = await backend.fetch([id])
     if status is not None and status.terminal:
         return status.state is TaskState.CANCELLED
-    at = await _write(backend, id, terminate)
+    at, version = await _write(backend, id, terminate)
     await tell(wiring, command("revoke"))
     # A withdrawn message sends no reply, so one that owes a reply is left to the worker that meets it.
     owes_reply = status is not None and status.meta.get(REPLIES_META)
-    if owes_reply or not wiring.broker.capabilities.withdraw:
-        return False
-    (withdrawn,) = await wiring.broker.withdraw([id])
-    if not withdrawn:
-        return False
-    await _record(wiring, backend, id, status, at)
-    await forget(backend, id)
-    return True
+    if not owes_reply and wiring.broker.capabilities.withdraw:
+        (withdrawn,) = await wiring.broker.withdraw([id])
+        if withdrawn:
+            await _record(wiring, backend, id, status, at)
+            await forget(backend, id)
+            return True
+    await forget_ended(backend, {id: version})  # it may have ended just before the key was written
+    return False
 
 
-async def _write(backend: Backend, id: str, terminate: bool) -> datetime:
+async def _write(backend: Backend, id: str, terminate: bool) -> tuple[datetime, int]:
+    """When it was written, and the version of the key."""
     key = key_of(id)
     for _ in range(_TRIES):
         found = await backend.state_read(key)
         if found.value is not None:
             terminate = terminate or _decoder.decode(found.value).terminate
         value = msgspec.json.encode(Revocation(found.now.timestamp(), terminate))
-        if await backend.state_write(key, value, expect=found.version, ttl=KEPT) is not None:
-            return instant(found.now)
+        version = await backend.state_write(key, value, expect=found.version, ttl=KEPT)
+        if version is not None:
+            return instant(found.now), version
     raise StemError(f"Task {id} could not be revoked: its key {key!r} changed {_TRIES} times meanwhile.")
 
 

@@ -260,12 +260,16 @@ class Engine:
         """Claim nothing from these, on this worker as on all others."""
         self.plan.paused_for_all = queues
 
-    def cut_revoked(self, revoked: Mapping[str, bool]) -> None:
-        """Stop what is revoked: what has not begun in any case, what runs when that was asked for (``terminate``)."""
-        for run in list(self._leases.held):
-            terminate = revoked.get(run.envelope.id)
-            if terminate is not None and (terminate or not run.begun) and not run.finishing:
+    def cut_revoked(self, revoked: Mapping[str, bool]) -> frozenset[str]:
+        """Stop what is revoked: what has not begun in any case, what runs when that was asked for (``terminate``).
+
+        Answers which of them are held here.
+        """
+        held = [run for run in list(self._leases.held) if run.envelope.id in revoked] if revoked else []
+        for run in held:
+            if (revoked[run.envelope.id] or not run.begun) and not run.finishing:
                 run.cut(Stop.REVOKED)
+        return frozenset(run.envelope.id for run in held)
 
     def shut_down(self, mode: str) -> None:
         """``warm`` drains for as long as it takes, ``soft`` for the drain timeout, ``hard`` not at all."""

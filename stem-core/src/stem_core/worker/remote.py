@@ -42,7 +42,7 @@ class Obeys(Protocol):
     def running(self) -> list[dict[str, Any]]: ...
     def counts(self) -> dict[str, Any]: ...
     def set_paused(self, queues: frozenset[str]) -> None: ...
-    def cut_revoked(self, revoked: Mapping[str, bool]) -> None: ...
+    def cut_revoked(self, revoked: Mapping[str, bool]) -> frozenset[str]: ...
     def shut_down(self, mode: str) -> None: ...
 
 
@@ -61,6 +61,9 @@ class Revoked:
     def replace(self, known: Mapping[str, bool]) -> None:
         self._known = dict(known)
 
+    def __contains__(self, id: str) -> bool:
+        return id in self._known
+
 
 class Remote:
     """Runs beside the consumer, for as long as it does. Its failures are logged and cost no task."""
@@ -74,6 +77,8 @@ class Remote:
         self._look_now = asyncio.Event()
         self._answers: dict[str, Reply] = {}
         self._acted_on: list[str] = []
+        self._held: frozenset[str] = frozenset()
+        """What was revoked and held here at the last look."""
         self._hears = False
         self._heartbeats: Heartbeats | None = None
         self.revoked = Revoked()
@@ -138,12 +143,19 @@ class Remote:
         if backend is None:
             return
         while self._acted_on:
-            await revocation.forget(backend, self._acted_on.pop())
+            await revocation.forget(backend, self._acted_on[0])
+            del self._acted_on[0]
         paused = await Pauses(backend).paused()
         self._obeys.set_paused(frozenset(paused))
         known = await revocation.known(backend)
-        self.revoked.replace(known)
-        self._obeys.cut_revoked(known)
+        # Those first seen now may have come too late, and those that were held here may have ended since.
+        doubtful = {
+            id: each.version for id, each in known.items() if id in self._held or id not in self.revoked
+        }
+        revoked = {id: each.terminate for id, each in known.items()}
+        self.revoked.replace(revoked)
+        self._held = self._obeys.cut_revoked(revoked)
+        await revocation.forget_ended(backend, doubtful)
 
     async def _keep_beating(self) -> None:
         while True:
