@@ -98,10 +98,22 @@ ROWS = st.tuples(
 )
 
 
-@given(row=ROWS)
-def test_one_row_is_the_same_either_way(connection: psycopg.Connection, row: tuple[Any, ...]) -> None:
-    values = {name: [value] for name, value in zip(KINDS, row, strict=True)}
-    for one in (False, True):
-        statement = f"select * from {arrays.relation('x_', KINDS, 'x', one=one)}"
-        parameters = arrays.columns("x_", KINDS, values, one=one)
-        assert connection.cursor(binary=True).execute(statement.encode(), parameters).fetchall() == [row]
+@given(
+    row=ROWS, again=st.integers(0, 2), alike=st.sets(st.sampled_from(sorted(KINDS)), max_size=len(KINDS) - 1)
+)
+def test_rows_are_the_same_however_they_are_sent(
+    connection: psycopg.Connection, row: tuple[Any, ...], again: int, alike: set[str]
+) -> None:
+    batch = [row] * (again + 1)
+    values = {name: list(column) for name, column in zip(KINDS, zip(*batch, strict=True), strict=True)}
+    plain, parameters = arrays.rows("x_", KINDS, values, arrays.Plain(alike))
+    assert plain == (alike if again else set(KINDS))
+    statement = f"select * from {arrays.relation('x_', KINDS, 'x', plain)}"
+    assert connection.cursor(binary=True).execute(statement.encode(), parameters).fetchall() == batch
+
+
+def test_what_differs_within_a_batch_is_sent_as_lists() -> None:
+    kinds: arrays.Kinds = {"id": arrays.Texts, "level": arrays.Smallints}
+    alike = arrays.Plain({"level"})
+    assert arrays.rows("", kinds, {"id": ["a", "b"], "level": [1, 1]}, alike).plain == {"level"}
+    assert arrays.rows("", kinds, {"id": ["a", "b"], "level": [1, 2]}, alike).plain == set()

@@ -2,9 +2,12 @@
 
 psycopg's own list dumper walks every item through Python classes; a batch of two hundred rows with
 twenty columns is four thousand items, so the time spent there would be most of a commit. A column is a
-list of one of the types below; :func:`teach` lets a cursor send it. For one row thirty arrays would cost more than
-all the rest of an enqueue, so :func:`relation` and :func:`columns` also speak of one.
+list of one of the types below; :func:`teach` lets a cursor send it. What is the same for all rows, everything where
+there is one row, goes as a plain value: thirty arrays would cost more than all the rest of a lone enqueue, and half of
+what the server needs for a status is taking arrays of one thing apart.
 """
+
+# ruff: noqa: S608 - statements are put together from constants of ours; values travel as parameters
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from psycopg.abc import AdaptContext
 from psycopg.adapt import Dumper
@@ -25,10 +28,12 @@ __all__ = [
     "Floats",
     "Instants",
     "Kinds",
+    "Plain",
+    "Rows",
     "Smallints",
     "Texts",
-    "columns",
     "relation",
+    "rows",
     "teach",
 ]
 
@@ -86,21 +91,46 @@ Kinds = Mapping[
 ]
 
 
-def relation(prefix: str, kinds: Kinds, alias: str, *, one: bool) -> str:
-    """What to write after ``from``: the parameters of :func:`columns` as a relation called ``alias``."""
-    if one:
-        values = ", ".join(f"%({prefix}{name})s::{kind.of}" for name, kind in kinds.items())
-        source = f"(values ({values}))"
-    else:
-        source = f"unnest({', '.join(f'%({prefix}{name})s' for name in kinds)})"
-    return f"{source} as {alias} ({', '.join(kinds)})"
+#: Names of the columns that are sent as one plain value for all rows.
+Plain = frozenset[str]
 
 
-def columns(prefix: str, kinds: Kinds, values: Mapping[str, Sequence[Any]], *, one: bool) -> dict[str, Any]:
-    """The parameters of :func:`relation`: arrays, or with ``one`` the plain values of the only row."""
-    if one:
-        return {prefix + name: column[0] for name, column in values.items()}
-    return {prefix + name: kinds[name](column) for name, column in values.items()}
+class Rows(NamedTuple):
+    """Rows as parameters, and the ``plain`` ones among their columns, which the statement has to know."""
+
+    plain: Plain
+    parameters: dict[str, Any]
+
+
+def rows(prefix: str, kinds: Kinds, values: Mapping[str, Sequence[Any]], alike: Plain) -> Rows:
+    """Rows of :func:`relation`, at least one, from their columns. Plain is everything of a single row, and of more
+    the columns ``alike``, which usually do, where each does say one thing: so statements have few shapes.
+    """
+    plain = Plain()
+    if len(next(iter(values.values()))) == 1:
+        plain = Plain(kinds)
+    elif all(values[name].count(values[name][0]) == len(values[name]) for name in alike):
+        plain = alike
+    return Rows(
+        plain,
+        {
+            prefix + name: column[0] if name in plain else kinds[name](column)
+            for name, column in values.items()
+        },
+    )
+
+
+def relation(prefix: str, kinds: Kinds, alias: str, plain: Plain) -> str:
+    """What to write after ``from``: the parameters of :func:`rows` as a relation called ``alias``."""
+    listed = [name for name in kinds if name not in plain]
+    chosen = ", ".join(
+        f"%({prefix}{name})s::{kind.of} as {name}" if name in plain else f"x.{name}"
+        for name, kind in kinds.items()
+    )
+    if not listed:
+        return f"(select {chosen}) as {alias}"
+    arrays = ", ".join(f"%({prefix}{name})s" for name in listed)
+    return f"(select {chosen} from unnest({arrays}) as x ({', '.join(listed)})) as {alias}"
 
 
 def _array(oid: int, parts: list[bytes], nulls: bool) -> bytes:

@@ -73,10 +73,8 @@ class PostgresBackend:
         answers = [False] * len(updates)
         for wave in statuses.waves(updates):
             chosen = [updates[position] for position in wave]
-            one = len(chosen) == 1
-            columns = statuses.status_columns("u_", chosen, one=one)
-            statement = statuses.RECORD_ONE if one else statuses.RECORD
-            rows = await self.database.run(statement, {"namespace": self._namespace} | columns)
+            plain, columns = statuses.status_columns("u_", chosen)
+            rows = await self.database.run(statuses.record(plain), {"namespace": self._namespace} | columns)
             accepted = {row[0] for row in rows}
             for position in wave:
                 answers[position] = updates[position].id in accepted

@@ -141,11 +141,11 @@ class PostgresBroker:
         messages.check(given, self.capabilities)
         firsts = {(each.queue, each.id): position for position, each in reversed(list(enumerate(given)))}
         positions = sorted(firsts.values())
-        one = len(positions) == 1
-        columns = messages.publish_columns([given[position] for position in positions], one=one)
-        statement = messages.PUBLISH_ONE if one else messages.PUBLISH
+        plain, columns = messages.publish_columns([given[position] for position in positions])
         try:
-            rows = await self.database.run(statement, {"namespace": self.scope.namespace} | columns)
+            rows = await self.database.run(
+                messages.publish(plain), {"namespace": self.scope.namespace} | columns
+            )
         except AdapterError as error:
             cause = error.__cause__
             lost = isinstance(cause, psycopg.Error) and is_lost(cause) and not _never_sent(cause)
@@ -223,10 +223,9 @@ class PostgresBroker:
             return []
         firsts = {each.receipt: position for position, each in reversed(list(enumerate(settlements)))}
         positions = sorted(firsts.values())
-        one = len(positions) == 1
         chosen = [settlements[position] for position in positions]
-        columns = messages.settle_columns(chosen, self.scope.once_ttl, one=one)
-        rows = await self.database.run(messages.SETTLE_ONE if one else messages.SETTLE, columns)
+        plain, columns = messages.settle_columns(chosen, self.scope.once_ttl)
+        rows = await self.database.run(messages.settle(plain), columns)
         held = {(seq, token) for seq, token, _ in rows}
         answers = [False] * len(settlements)
         for position in positions:

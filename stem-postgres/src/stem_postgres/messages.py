@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
 from psycopg.rows import TupleRow
@@ -25,10 +26,12 @@ from stem_postgres.arrays import (
     Floats,
     Instants,
     Kinds,
+    Plain,
+    Rows,
     Smallints,
     Texts,
-    columns,
     relation,
+    rows,
 )
 
 __all__ = [
@@ -36,18 +39,17 @@ __all__ = [
     "EXTEND",
     "LEVELS",
     "PRUNE",
-    "PUBLISH",
-    "PUBLISH_ONE",
-    "SETTLE",
-    "SETTLE_ONE",
     "check",
     "claim_columns",
     "delivery_of",
     "held",
     "insert_messages",
+    "lock",
     "parse_receipt",
+    "publish",
     "publish_columns",
     "receipt_columns",
+    "settle",
     "settle_columns",
     "settled",
 ]
@@ -90,9 +92,10 @@ _PUBLISHED: Final[Kinds] = {
     "sealed": Blobs,
     "step": Bigints,
 }
+_PUBLISHED_ALIKE: Final = Plain({"priority", "not_before", "delay", "once"})
 
 
-def insert_messages(where: str = "", *, one: bool) -> str:
+def insert_messages(plain: Plain, where: str = "") -> str:
     """Insert what :func:`publish_columns` say; an id whose memory ended is taken over.
 
     ``seq`` is drawn in publish order, rows are locked in the order of ids, like every other batch's.
@@ -101,7 +104,7 @@ def insert_messages(where: str = "", *, one: bool) -> str:
     select p.seq, %(namespace)s, p.queue, p.id, p.priority, p.not_before,
            greatest(p.not_before, statement_timestamp() + make_interval(secs => p.delay)), p.once, p.sealed
     from (select nextval('{{s}}.message_seq_seq') as seq, p.*
-          from {relation("m_", _PUBLISHED, "p", one=one)}
+          from {relation("m_", _PUBLISHED, "p", plain)}
           {where}) p
     order by p.id, p.queue
     on conflict (namespace, id, queue) do update
@@ -112,13 +115,13 @@ def insert_messages(where: str = "", *, one: bool) -> str:
     returning m.queue, m.id"""
 
 
-PUBLISH: Final = insert_messages(one=False)
-PUBLISH_ONE: Final = insert_messages(one=True)
+@cache
+def publish(plain: Plain) -> str:
+    """The statement for :func:`publish_columns` alone."""
+    return insert_messages(plain)
 
 
-def publish_columns(
-    messages: Sequence[Message], steps: Sequence[int] | None = None, *, one: bool
-) -> dict[str, Any]:
+def publish_columns(messages: Sequence[Message], steps: Sequence[int] | None = None) -> Rows:
     """The columns of :func:`insert_messages`. No (queue, id) may come twice."""
     values: dict[str, Sequence[Any]] = {
         "queue": [each.queue for each in messages],
@@ -130,7 +133,7 @@ def publish_columns(
         "sealed": [each.sealed for each in messages],
         "step": range(len(messages)) if steps is None else steps,
     }
-    return columns("m_", _PUBLISHED, values, one=one)
+    return rows("m_", _PUBLISHED, values, _PUBLISHED_ALIKE)
 
 
 # One range scan per queue and level, highest level first, and no more of them than the limit needs: the outer
@@ -228,14 +231,15 @@ _SETTLED: Final[Kinds] = {
     "detail": Blobs,
     "step": Bigints,
 }
+_SETTLED_ALIKE: Final = Plain({"action", "delay", "reason", "detail"})
 
 
-def held(*, one: bool) -> str:
+def held(plain: Plain) -> str:
     """``given``, the receipts of :func:`settle_columns`, and ``held``, those that still hold: their rows locked in
     the order of seq.
     """
     return f"""given as materialized (
-    select * from {relation("r_", _SETTLED, "g", one=one)}
+    select * from {relation("r_", _SETTLED, "g", plain)}
 ), held as materialized (
     select g.*, l.once, l.queue
     from given g
@@ -273,30 +277,39 @@ def settled(where: str = "") -> str:
 )"""
 
 
-# With the queue where something soon becomes ready again.
-_SETTLED_QUEUES: Final = f"""{settled()}
+@cache
+def settle(plain: Plain) -> str:
+    """The statement for :func:`settle_columns` alone: the receipts that held, with the queue where something soon
+    becomes ready again.
+    """
+    return f"""with {held(plain)}, {settled()}
 select seq, token, case when action in ({_RETRY}, {_RELEASE}) and delay < 2 then queue end from held"""
-SETTLE: Final = f"with {held(one=False)}, {_SETTLED_QUEUES}"
-SETTLE_ONE: Final = f"with {held(one=True)}, {_SETTLED_QUEUES}"
+
+
+@cache
+def lock(plain: Plain) -> str:
+    """The receipts of :func:`settle_columns` that hold, their rows locked."""
+    return f"with {held(plain)} select seq, token from held"
 
 
 def settle_columns(
-    settlements: Sequence[Settlement], once_ttl: float, steps: Sequence[int] | None = None, *, one: bool
-) -> dict[str, Any]:
+    settlements: Sequence[Settlement], once_ttl: float, steps: Sequence[int] | None = None
+) -> Rows:
     """The columns of :func:`held` and :func:`settled`, in the order of seq, so that two batches lock alike.
 
     ``steps`` are numbers to find the settlements by. No receipt may come twice.
     """
     numbers = range(len(settlements)) if steps is None else steps
-    rows = sorted(
+    sortable = sorted(
         (*parse_receipt(each.receipt), *_coded(each), step)
         for each, step in zip(settlements, numbers, strict=True)
     )
-    values = dict(zip(_SETTLED, zip(*rows, strict=True), strict=True))
+    values = dict(zip(_SETTLED, zip(*sortable, strict=True), strict=True))
     for name in ("reason", "detail"):
         pairs = zip(values[name], values["action"], strict=True)
         values[name] = tuple(each if action == _DEAD else None for each, action in pairs)
-    return {"once_ttl": once_ttl, **columns("r_", _SETTLED, values, one=one)}
+    plain, parameters = rows("r_", _SETTLED, values, _SETTLED_ALIKE)
+    return Rows(plain, {"once_ttl": once_ttl, **parameters})
 
 
 def _coded(settlement: Settlement) -> tuple[int, float, str, bytes]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -22,21 +23,22 @@ from stem_postgres.arrays import (
     Floats,
     Instants,
     Kinds,
+    Plain,
+    Rows,
     Smallints,
     Texts,
-    columns,
     relation,
+    rows,
 )
 
 __all__ = [
     "FETCH",
     "LOCK",
     "PRUNE",
-    "RECORD",
-    "RECORD_ONE",
     "SELECTED",
     "error_text",
     "read_error",
+    "record",
     "status_columns",
     "status_of",
     "updates_of",
@@ -47,9 +49,10 @@ __all__ = [
 _ATTENTION: Final = frozenset({TaskState.RETRYING, TaskState.FAILED, TaskState.CANCELLED})
 
 _FRESH = "s.expires_at <= statement_timestamp()"
+#: Of an update that is accepted, and so never lower; what usually decides comes first.
 _MOVED = (
-    "((excluded.generation, excluded.attempt, excluded.rank) > (s.generation, s.attempt, s.rank)"
-    f" or excluded.state <> s.state or {_FRESH})"
+    "(excluded.state <> s.state or excluded.rank <> s.rank or excluded.attempt <> s.attempt"
+    f" or excluded.generation <> s.generation or {_FRESH})"
 )
 
 
@@ -102,14 +105,20 @@ _COLUMNS: Final[Kinds] = {
     "ttl": Floats,
     "step": Bigints,
 }
+_ALIKE: Final = Plain(
+    {
+        *("state", "rank", "generation", "attempt", "encoder", "error"),
+        *("reason", "meta", "progress", "attention", "ttl"),
+    }
+)
 
 
-def updates_of(prefix: str, *, one: bool) -> str:
+def updates_of(prefix: str, plain: Plain) -> str:
     """The updates of :func:`status_columns` as a relation ``u``."""
-    return relation(prefix, _COLUMNS, "u", one=one)
+    return relation(prefix, _COLUMNS, "u", plain)
 
 
-def upsert(prefix: str, where: str = "", *, one: bool) -> str:
+def upsert(prefix: str, plain: Plain, where: str = "") -> str:
     """Record the columns called ``prefix``; returns the ids that law 20 accepted. No id may come twice."""
     return f"""insert into {{s}}.status as s (namespace, id, state, rank, generation, attempt, name, queue, payload,
         encoder, error, reason, meta, progress, enqueued_at, started_at, finished_at, attention, expires_at,
@@ -120,7 +129,7 @@ def upsert(prefix: str, where: str = "", *, one: bool) -> str:
            coalesce(statement_timestamp() + make_interval(secs => u.ttl), 'infinity'),
            to_timestamp((floor((extract(epoch from statement_timestamp()) + u.ttl) / greatest(60, u.ttl / 16)) + 1)
                         * greatest(60, u.ttl / 16))
-    from {updates_of(prefix, one=one)}
+    from {updates_of(prefix, plain)}
     {where}
     order by u.id
     on conflict (namespace, id) do update
@@ -131,8 +140,11 @@ def upsert(prefix: str, where: str = "", *, one: bool) -> str:
     returning s.id"""
 
 
-RECORD: Final = upsert("u_", one=False)
-RECORD_ONE: Final = upsert("u_", one=True)
+@cache
+def record(plain: Plain) -> str:
+    """The statement for :func:`status_columns` of "u_" alone."""
+    return upsert("u_", plain)
+
 
 SELECTED: Final = (
     "id, state, generation, attempt, name, queue, payload, encoder, error, reason, meta::text, progress, "
@@ -174,9 +186,7 @@ def waves(updates: Sequence[StatusUpdate]) -> Iterator[list[int]]:
         rest = later
 
 
-def status_columns(
-    prefix: str, updates: Sequence[StatusUpdate], steps: Sequence[int] | None = None, *, one: bool
-) -> dict[str, Any]:
+def status_columns(prefix: str, updates: Sequence[StatusUpdate], steps: Sequence[int] | None = None) -> Rows:
     """The columns of :func:`upsert`."""
     values: dict[str, Sequence[Any]] = {
         "id": [each.id for each in updates],
@@ -199,7 +209,7 @@ def status_columns(
         "ttl": [each.ttl for each in updates],
         "step": range(len(updates)) if steps is None else steps,
     }
-    return columns(prefix, _COLUMNS, values, one=one)
+    return rows(prefix, _COLUMNS, values, _ALIKE)
 
 
 def status_of(row: TupleRow) -> TaskStatus:

@@ -18,7 +18,7 @@ from stem_core.envelope import Message, Settlement
 from stem_core.ports.committer import Step
 from stem_core.status import RANK_TERMINAL, StatusUpdate, TaskStatus, merge
 from stem_postgres import groups, messages, statuses
-from stem_postgres.arrays import Texts
+from stem_postgres.arrays import Plain, Texts
 from stem_postgres.connection import Again, Flow, Query
 from stem_postgres.messages import parse_receipt
 
@@ -86,57 +86,61 @@ def simple(steps: Sequence[Step], scope: Scope) -> Flow[Done]:
             (gating if terminal else other_steps).append(number)
         published += step.publishes
         publishing += [number] * len(step.publishes)
-    one = max(len(settlements), len(gates), len(others), len(published)) == 1
+    parts = (
+        messages.settle_columns(settlements, scope.once_ttl, settling) if settlements else None,
+        statuses.status_columns("g_", gates, gating) if gates else None,
+        statuses.status_columns("u_", others, other_steps) if others else None,
+        messages.publish_columns(published, publishing) if published else None,
+    )
     parameters: dict[str, Any] = {"namespace": scope.namespace}
-    if settlements:
-        parameters |= messages.settle_columns(settlements, scope.once_ttl, settling, one=one)
-    if gates:
-        parameters |= statuses.status_columns("g_", gates, gating, one=one)
-    if others:
-        parameters |= statuses.status_columns("u_", others, other_steps, one=one)
-    if published:
-        parameters |= messages.publish_columns(published, publishing, one=one)
-    shape = bool(settlements), bool(gates), bool(others), bool(published)
-    rows = (yield Query(_statement(*shape, one), parameters)) if any(shape) else ()
+    for part in parts:
+        if part is not None:
+            parameters |= part.parameters
+    shape = [None if part is None else part.plain for part in parts]
+    rows = (yield Query(_statement(*shape), parameters)) if len(parameters) > 1 else ()
     failed = {row[0] for row in rows}
     return Done([number not in failed for number in range(len(steps))])
 
 
 @cache
-def _statement(settles: bool, gated: bool, records: bool, publishes: bool, one: bool) -> str:
-    """Answers the numbers of the steps that are not done."""
+def _statement(
+    settles: Plain | None, gated: Plain | None, records: Plain | None, publishes: Plain | None
+) -> str:
+    """Answers the numbers of the steps that are not done. None where a batch has nothing of that."""
     # ``not in (select ...)`` on purpose: PostgreSQL hashes it once instead of considering a join of two batches row
     # by row.
     parts, fails = [], []
     held = passed = ""
-    if settles:
+    if settles is not None:
         parts += [
-            messages.held(one=one),
+            messages.held(settles),
             "lost as materialized (select step from given where step not in (select step from held))",
         ]
         fails.append("select step from lost")
         held = "where u.step not in (select step from lost)"
-    if gated:
-        given = statuses.updates_of("g_", one=one)
+    if gated is not None:
+        given = statuses.updates_of("g_", gated)
         parts += [
-            f"gate as ({statuses.upsert('g_', held, one=one)})",
+            f"gate as ({statuses.upsert('g_', gated, held)})",
             f"refused as materialized (select u.step from {given} where u.id not in (select id from gate))",
         ]
         fails.append("select step from refused")
         passed = "h.step not in (select step from refused)"
-    if settles:
+    if settles is not None:
         parts.append(messages.settled(passed))
     if fails:
         parts.append(f"failed as materialized ({' union all '.join(fails)})")
-    if records:
+    if records is not None:
         done = "where u.step not in (select step from failed)" if fails else ""
-        parts.append(f"noted as ({statuses.upsert('u_', done, one=one)})")
-    if publishes:
+        parts.append(f"noted as ({statuses.upsert('u_', records, done)})")
+    if publishes is not None:
         conditions = ["p.step not in (select step from failed)"] if fails else []
-        if records:  # statuses are locked before messages everywhere; this makes the one wait for the other
+        if (
+            records is not None
+        ):  # statuses are locked before messages everywhere; this makes the one wait for the other
             conditions.append("(select count(*) from noted) >= 0")
         where = f"where {' and '.join(conditions)}" if conditions else ""
-        parts.append(f"published as ({messages.insert_messages(where, one=one)})")
+        parts.append(f"published as ({messages.insert_messages(publishes, where)})")
     return f"with {', '.join(parts)} {'select step from failed' if fails else 'select where false'}"
 
 
@@ -172,16 +176,17 @@ def careful(steps: Sequence[Step], scope: Scope) -> Flow[Done]:
                     gates.append(False)
                     done.callbacks.append(callback.message)
     if settlements:
-        yield Query(messages.SETTLE, messages.settle_columns(settlements, scope.once_ttl, one=False))
+        plain, parameters = messages.settle_columns(settlements, scope.once_ttl)
+        yield Query(messages.settle(plain), parameters)
     for wave in statuses.waves(updates):
-        columns = statuses.status_columns("u_", [updates[each] for each in wave], one=False)
-        rows = yield Query(statuses.RECORD, {"namespace": scope.namespace} | columns)
+        plain, parameters = statuses.status_columns("u_", [updates[each] for each in wave])
+        rows = yield Query(statuses.record(plain), {"namespace": scope.namespace} | parameters)
         accepted = {row[0] for row in rows}
         if any(gates[each] and updates[each].id not in accepted for each in wave):
             raise Again
     if published:
-        columns = messages.publish_columns(list(published.values()), one=False)
-        yield Query(messages.PUBLISH, {"namespace": scope.namespace} | columns)
+        plain, parameters = messages.publish_columns(list(published.values()))
+        yield Query(messages.publish(plain), {"namespace": scope.namespace} | parameters)
     yield from ledger.write()
     return done
 
@@ -207,8 +212,8 @@ def _lock_receipts(steps: Sequence[Step], scope: Scope) -> Flow[set[str]]:
     settlements = {step.settlement.receipt: step.settlement for step in steps if step.settlement is not None}
     if not settlements:
         return set()
-    columns = messages.settle_columns(list(settlements.values()), scope.once_ttl, one=False)
-    rows = yield Query(f"with {messages.held(one=False)} select seq, token from held", columns)
+    plain, parameters = messages.settle_columns(list(settlements.values()), scope.once_ttl)
+    rows = yield Query(messages.lock(plain), parameters)
     return {f"{seq}.{token}" for seq, token in rows}
 
 
