@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -86,6 +87,13 @@ def test_a_broken_law_is_told_with_its_example(broken: Path) -> None:
     assert "law 11: with 5 leased stats says {'ready': 6" in detail
     assert "state.publish(" in detail, "the shrunk history is there"
     assert json.loads(done.stdout)["reports"][0]["kept"] is False
+
+
+def test_an_encoder_with_a_nonce_keeps_its_laws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEM_ENCRYPTION_KEYS", "k1:" + base64.b64encode(b"K" * 32).decode())
+    done = conformance("aes-gcm", "--seed", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 laws kept, 0 broken" in done.stdout
 
 
 def test_several_processes_make_one_report() -> None:
