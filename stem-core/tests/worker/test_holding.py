@@ -14,6 +14,7 @@ from stem_core import Stem, TaskContext, TaskFailed, TaskRetryPolicy, TaskRevoke
 from stem_core.canvas import Canvas
 from stem_core.clock import ManualClock
 from stem_core.envelope import Input
+from stem_core.errors import AdapterError
 from stem_core.plugins import discover
 from stem_core.ports.specs import AdapterOptions
 from stem_core.publishing import message_of
@@ -232,6 +233,30 @@ async def test_a_deadline_beyond_what_the_broker_can_delay_is_kept() -> None:
             place.clock.advance(10)
             with pytest.raises(TaskFailed, match="deadline"):
                 await chord.result(timeout=5)
+
+
+async def test_a_deadline_outlasts_an_outage_of_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(delay=True)
+    body = [place.first.s(), place.first.s().with_options(queue="nobody's")]
+    backend: Any = place.stem.backend
+    close, outages = backend.group_close, [AdapterError("gone"), AdapterError("still gone")]
+
+    async def closed(*arguments: Any) -> Any:
+        if outages:
+            raise outages.pop()
+        return await close(*arguments)
+
+    monkeypatch.setattr(backend, "group_close", closed)
+    async with place.stem, asyncio.timeout(20):
+        chord = await Canvas(place.stem).chord(body, place.then.s(), deadline=30)
+        async with Worker(place.stem, clock=place.clock, wait=0.01) as worker:
+            await place.until(lambda: place.ran)
+            place.clock.advance(30)
+            for times in (1, 2):
+                await place.until(lambda: worker.stats.retried + worker.stats.dead_lettered == times)  # noqa: B023
+                place.clock.advance(2)
+            with pytest.raises(TaskFailed, match="deadline"):
+                await chord.result()
 
 
 async def test_the_hold_is_reported_and_strict_refuses_it(

@@ -7,6 +7,7 @@ graph has, for cancellation from anywhere, as long as its results live.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -23,7 +24,7 @@ from stem_core.envelope import Envelope, new_id
 from stem_core.errors import AdapterError, ConfigurationError, PublishError
 from stem_core.handles import Runs, TaskHandle
 from stem_core.names import DEADLINE_TASK
-from stem_core.options import Adjustment, Duration, TaskMetadata, TaskOptions, check_id
+from stem_core.options import Adjustment, Duration, TaskMetadata, TaskOptions, TaskRetryPolicy, check_id
 from stem_core.ports.backend import Backend
 from stem_core.publishing import callback_of, message_of, queued_of
 from stem_core.sending import Publish
@@ -238,7 +239,16 @@ class Canvas:
         # Closed from the first group on: what hangs on a closed group fails by itself, and closes the next.
         groups = [each.id for each in reversed(graph.groups)]
         wait = max(0.0, (due - now) / timedelta(seconds=1))
-        options = TaskOptions(queue=_queue(graph), ignore_result=True)
+        # Nobody else fails what is missing: an outage of the backend, as long as the groups are there, must not stop it.
+        longest = wiring.broker.capabilities.max_delay
+        pause = 30.0 if longest is None else min(30.0, longest)
+        again = TaskRetryPolicy(backoff=True, default_delay=min(1.0, pause), backoff_max=pause)
+        options = TaskOptions(
+            queue=_queue(graph),
+            ignore_result=True,
+            max_retries=math.ceil(GRACE / max(pause, 1.0)),
+            retry_policy=again,
+        )
         signature: Signature[Any] = Signature(name=DEADLINE_TASK, args=groups, options=options)
         envelope, sealed = self._stem.seal_call(
             signature.with_options(countdown=wait), id=f"{graph.id}.deadline"
