@@ -191,6 +191,15 @@ async def test_the_doctor_names_missing_migrations(postgres_url: str, unique_nam
     assert "0001_initial" in missing.warning
 
 
+@pytest.mark.parametrize("password", ["s3/cret", "s3?cret", "s3%cret", "s3@x:y/cret"])
+def test_a_password_that_is_not_escaped_is_not_shown(password: str) -> None:
+    with pytest.raises(ConfigurationError, match="percent-encode") as caught:
+        locate(f"postgresql://me:{password}@host/db")
+    assert "s3" not in str(caught.value)
+    assert "cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
 def test_a_url_is_taken_apart() -> None:
     here = locate("postgres://u:p@h:1/db?schema=my&sslmode=prefer&pgbouncer=1&pool=3&migrate=0")
     assert (here.schema, here.pooled, here.size, here.migrate, here.listen) == ("my", True, 3, False, None)

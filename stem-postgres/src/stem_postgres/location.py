@@ -72,10 +72,10 @@ def locate(url: str, timeout: float = 10.0) -> Location:
             f"pool={ours['pool']!r} in {mask(url)!r}: expected the most connections to hold, 1 or more"
         )
     bare = without_query(url) + ("?" + urlencode(query, quote_via=quote) if query else "")
-    main = _conninfo(bare, timeout, pooled)
+    main = _conninfo(bare, url, timeout, pooled)
     listen: str | None = None if pooled else main
     if ours.get("listen_url"):
-        listen = _conninfo(ours["listen_url"], timeout, False)
+        listen = _conninfo(ours["listen_url"], ours["listen_url"], timeout, False)
     migrate = _flag(url, ours, "migrate", True)
     given = query.get("connect_timeout", "")  # what is no number of seconds, libpq refuses itself
     wait = float(given) if given.isdecimal() and int(given) else timeout
@@ -93,11 +93,18 @@ def _flag(url: str, options: Mapping[str, str], name: str, default: bool) -> boo
     raise ConfigurationError(f"{name}={value!r} in {mask(url)!r}: expected 1 or 0")
 
 
-def _conninfo(url: str, timeout: float, pooled: bool) -> str:
+def _conninfo(url: str, told: str, timeout: float, pooled: bool) -> str:
+    """:param told: the URL with all its options, as it was given."""
+    why: object = "percent-encode % / ? # @ in its user name and password"
     try:
         given = conninfo_to_dict(url)
     except psycopg.Error as error:
-        raise ConfigurationError(f"{mask(url)!r} is not a PostgreSQL URL: {error}") from error
+        # What the driver says of such a URL quotes a part of the password.
+        raise ConfigurationError(
+            f"{mask(told)!r} is not a PostgreSQL URL: {why if '@' in told else error}"
+        ) from None
+    if not str(given.get("port") or "0").replace(",", "").isdecimal():
+        raise ConfigurationError(f"{mask(told)!r} has a port that is no number; {why}")
     settings: dict[str, Any] = {"connect_timeout": max(2, round(timeout)), "application_name": "stem"}
     settings |= _KEEPALIVE
     settings |= given
