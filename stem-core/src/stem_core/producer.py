@@ -27,7 +27,7 @@ from stem_core.ports.outbox import Outbox
 from stem_core.ports.signer import PayloadSigner
 from stem_core.sealing import MAX_SEALED
 from stem_core.sending import Publish
-from stem_core.signature import NO_OPTIONS, Signature, keywords_of
+from stem_core.signature import NO_OPTIONS, Signature
 from stem_core.tasks import Task, TaskDecorator
 from stem_core.wiring import Wiring
 
@@ -406,7 +406,7 @@ def _arguments(name: str, args: Any) -> tuple[Sequence[Any], Mapping[str, Any]]:
     if args is None:
         return (), {}
     if isinstance(args, Mapping):
-        return (), keywords_of(name, args)
+        return (), args
     if isinstance(args, Sequence) and not isinstance(args, str | bytes):
         return args, {}
     raise TypeError(

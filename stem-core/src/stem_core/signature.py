@@ -49,10 +49,12 @@ class Signature(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     def check(self, inputs: int = 0) -> None:
         """Check the arguments, with ``inputs`` more put first.
 
-        :raises TypeError: they do not fit the handler's parameters.
+        :raises TypeError: they do not fit the handler's parameters, or none's.
         """
         if self.parameters is not None:
             self.parameters.check(self.args, self.kwargs, inputs)
+        elif self.kwargs:
+            keywords_of(self.name, self.kwargs)
 
     def with_options(self, **changes: Any) -> Signature[R]:
         """The same call with fields of :class:`TaskEnqueueOptions` changed."""

@@ -394,6 +394,9 @@ async def test_what_is_no_call_and_what_is_no_task_is_named() -> None:
             await stem.enqueue_many(calls)
         with pytest.raises(TypeError, match="'a' is not a call"):
             await stem.enqueue_call(call)
+        wrong: Any = {1: "one"}
+        with pytest.raises(TypeError, match="has the key 1"):
+            await stem.enqueue_call(Signature(name="b", kwargs=wrong))
         assert (await stem.broker.stats("default")).ready == 0
     tasks: list[Any] = [5]
     with pytest.raises(TypeError, match=r"5 is not a task; .*@stem\.task"):
