@@ -43,7 +43,7 @@ __all__ = ["PostgresBroker"]
 _POLL_LISTENING: Final = 2.0
 _FIRST_POLL: Final = 0.05
 _LONGEST_POLL: Final = 1.0
-_RING_EVERY: Final = 0.02
+_LONGEST_REST: Final = 0.02
 #: When to look for what a caller's transaction, whose commit nobody announces, may have brought.
 _AFTER_COMMIT: Final = (0.02, 0.1, 0.4)
 
@@ -94,7 +94,7 @@ class PostgresBroker:
         self._broadcasts = Broadcasts(self.database)
         channel = channel_of(self.database, "q")
         self._listener = Listener(self.database, channel, self._heard, self._arrivals.all)
-        self._doorbell = Doorbell(self.database, channel, _RING_EVERY)
+        self._doorbell = Doorbell(self.database, channel, _LONGEST_REST)
         self._janitor = Janitor(self.database, (messages.PRUNE,))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn = 0

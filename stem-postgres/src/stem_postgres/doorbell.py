@@ -1,14 +1,16 @@
 """NOTIFY, seldom and never in the transaction that it announces.
 
 A transaction with a pending NOTIFY commits under one lock of the whole server; thirty-two clients that did so in
-every enqueue ran at a sixth of their speed. So the ring is a statement of its own afterwards, and each process
-rings at most once in twenty milliseconds: at once when it was quiet, then for all that gathered meanwhile.
+every enqueue ran at a sixth of their speed. So the ring is a statement of its own afterwards, and after each the
+process rests five times as long as it took, then rings for all that gathered meanwhile: a lone publisher is heard at
+once, and the more ring at a time, the longer each takes and the rarer they become.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterable
 from typing import Final
 
@@ -19,6 +21,8 @@ from stem_postgres.connection import Database
 __all__ = ["Doorbell"]
 
 _NOTIFY: Final = "select pg_notify(%(channel)s, payload) from unnest(%(payloads)s) as p (payload)"
+#: Times as long as the last ring took.
+_REST: Final = 5.0
 #: NOTIFY takes less than 8000 bytes.
 _MOST_BYTES: Final = 7900
 
@@ -26,10 +30,10 @@ _MOST_BYTES: Final = 7900
 class Doorbell:
     """Announces names (queues or task ids) on a channel, several to a payload, one a line."""
 
-    def __init__(self, database: Database, channel: str, interval: float) -> None:
+    def __init__(self, database: Database, channel: str, longest_rest: float) -> None:
         self._database = database
         self._channel = channel
-        self._interval = interval
+        self._longest_rest = longest_rest
         self._pending: dict[str, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._later: set[asyncio.TimerHandle] = set()
@@ -64,8 +68,9 @@ class Doorbell:
             while self._pending:
                 names, self._pending = list(self._pending), {}
                 parameters = {"channel": self._channel, "payloads": Texts(_packed(names))}
+                began = time.monotonic()
                 await self._database.run(_NOTIFY, parameters)
-                await asyncio.sleep(self._interval)
+                await asyncio.sleep(min(_REST * (time.monotonic() - began), self._longest_rest))
 
 
 def _packed(names: list[str]) -> list[str | None]:

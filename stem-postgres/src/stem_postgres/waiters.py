@@ -21,7 +21,7 @@ __all__ = ["Waiters"]
 _POLL_LISTENING: Final = 5.0
 _FIRST_POLL: Final = 0.02
 _LONGEST_POLL: Final = 1.0
-_RING_EVERY: Final = 0.005
+_LONGEST_REST: Final = 0.005
 
 
 class Waiters:
@@ -32,7 +32,7 @@ class Waiters:
         self._events: dict[str, set[asyncio.Event]] = {}
         channel = channel_of(database, "s")
         self._listener = Listener(database, channel, self._heard, self._everyone)
-        self._doorbell = Doorbell(database, channel, _RING_EVERY)
+        self._doorbell = Doorbell(database, channel, _LONGEST_REST)
         self._asked: dict[str, list[asyncio.Future[TaskStatus | None]]] = {}
         self._fetching: asyncio.Task[None] | None = None
 
