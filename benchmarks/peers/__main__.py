@@ -185,14 +185,14 @@ def table(results: dict[str, Measured]) -> str:
     """Medians of the rounds, and in brackets how many times the Stem on the same kind of server does."""
     lines = [f"{'':16}{'enqueue/s':>20}{'drain/s':>20}{'start p50, ms':>22}   as"]
     for system in SYSTEMS:
-        if (found := results.get(system.name)) is None:
+        if (found := results.get(system.name)) is None or not found.start:
             continue
         ours = results.get(f"stem-{system.server}")
         enqueue, drain, start = (
             statistics.median(each) for each in (found.enqueue, found.drain, found.start)
         )
         more = ("", "", "")
-        if ours is not None and not system.ours:
+        if ours is not None and ours.start and not system.ours:
             more = (
                 f" ({statistics.median(ours.enqueue) / enqueue:.1f}x)",
                 f" ({statistics.median(ours.drain) / drain:.1f}x)",
@@ -225,7 +225,10 @@ def main(arguments: list[str] | None = None) -> int:
         for system in systems:
             with tempfile.TemporaryDirectory() as folder, empty(system.server) as url:
                 place = Place(system, bins[system.name], url, Path(folder))
-                measure(place, results[system.name], scale=given.scale)
+                try:
+                    measure(place, results[system.name], scale=given.scale)
+                except RuntimeError as error:  # one that stumbles does not take the others along
+                    print(f"{system.name}, round {turn + 1}: {error}", file=sys.stderr, flush=True)
         print(
             f"round {turn + 1} of {given.rounds}, load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True
         )
@@ -233,7 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.json:
         answer = {name: vars(measured) for name, measured in results.items()}
         given.json.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
-    return 0
+    return int(not all(measured.start for measured in results.values()))
 
 
 if __name__ == "__main__":
