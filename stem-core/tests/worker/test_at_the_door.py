@@ -8,26 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from manual import stem_on
 
 from stem_core import Stem, TaskRevoked
 from stem_core.clock import ManualClock
 from stem_core.envelope import Envelope
-from stem_core.plugins import discover
-from stem_core.ports.specs import AdapterOptions
 from stem_core.publishing import message_of
 from stem_core.status import StatusUpdate, TaskState
 from stem_core.worker import Worker
-
-CATALOGUE = discover()
-
-
-def stem_on(clock: ManualClock) -> Stem:
-    options = AdapterOptions(clock=clock)
-    broker = CATALOGUE.broker("memory://").open("memory://", options)
-    backend = CATALOGUE.backend("memory://").open("memory://", options)
-    stem = Stem(broker, backend=backend, plugins=CATALOGUE)
-    stem.wiring.clock = clock
-    return stem
 
 
 async def left(stem: Stem) -> tuple[int, int, int, int]:

@@ -9,28 +9,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from manual import stem_on
 
 from stem_core import Stem, TaskContext, TaskFailed, TaskRevoked
 from stem_core.clock import ManualClock
 from stem_core.envelope import Envelope, Message
 from stem_core.errors import ConfigurationError, SignatureInvalid
-from stem_core.plugins import discover
 from stem_core.ports.signer import KeyScope, SignatureBlock
-from stem_core.ports.specs import AdapterOptions
 from stem_core.publishing import message_of
 from stem_core.status import StatusUpdate, TaskState
 from stem_core.worker import Worker, intake
-
-CATALOGUE = discover()
-
-
-def stem_on(clock: ManualClock, **arguments: Any) -> Stem:
-    options = AdapterOptions(clock=clock)
-    broker = CATALOGUE.broker("memory://").open("memory://", options)
-    backend = CATALOGUE.backend("memory://").open("memory://", options)
-    stem = Stem(broker, backend=backend, plugins=CATALOGUE, **arguments)
-    stem.wiring.clock = clock
-    return stem
 
 
 async def dead_of(stem: Stem) -> list[tuple[str, str]]:
