@@ -173,6 +173,36 @@ async def test_new_work_among_what_is_known(
     assert ready == (count if once else count + 2)
 
 
+async def test_kinds_of_new_work_that_take_turns_in_a_batch(
+    broker: RedisBroker, backend: RedisBackend, committer: Committer
+) -> None:
+    """Each change of kind begins a new run of the script's arguments: queue, priority, name, meta, ttl."""
+    kinds = [
+        ("a", 0, "one", {}, 60),
+        ("b", 9, "two", {"m": 1, "n": "x"}, None),
+        ("a", 5, "two", {"m": 2}, 30),
+    ]
+    wanted = {}
+    steps = []
+    for n in range(30):
+        queue, priority, name, meta, ttl = kinds[(n // 2) % 3]  # runs of two
+        update = StatusUpdate(
+            id=f"k{n}", state=TaskState.QUEUED, name=name, queue=queue, meta=meta, ttl=ttl, enqueued_at=AT
+        )
+        wanted[f"k{n}"] = message(f"k{n}", queue=queue, priority=priority, once=bool(n % 4 == 3))
+        steps.append(Step(updates=(update,), publishes=(wanted[f"k{n}"],)))
+    assert await committer.commit(steps) == [True] * 30
+    got = [
+        each.message for queue in "ab" for each in await broker.receive([queue], limit=30, lease=30, wait=0)
+    ]
+    assert {each.id: each for each in got} == wanted
+    assert len(got) == 30
+    for step, status in zip(steps, await backend.fetch(list(wanted)), strict=True):
+        (update,) = step.updates
+        assert status is not None
+        assert (status.name, status.queue, status.meta) == (update.name, update.queue, dict(update.meta))
+
+
 async def test_a_batch_larger_than_a_script_call(
     broker: RedisBroker, backend: RedisBackend, committer: Committer
 ) -> None:
