@@ -188,6 +188,59 @@ async def test_a_receive_that_never_returns_is_not_healthy() -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("manner", ["answers late", "hangs", "swallows its cancellation"])
+async def test_a_receive_that_is_out_at_a_stop_loses_nothing(manner: str) -> None:
+    stem = Stem("memory://")
+    out, stopped = asyncio.Event(), asyncio.Event()
+
+    class Slow(Flaky):
+        async def receive(self, queues: Sequence[str], **asked: Any) -> Any:
+            if out.is_set():  # where a worker looks at its queues once more
+                return await self.inner.receive(queues, **asked)
+            out.set()
+            await stopped.wait()
+            if manner != "answers late":
+                try:
+                    await asyncio.sleep(3600)
+                except asyncio.CancelledError:
+                    if manner == "hangs":
+                        raise
+            return await self.inner.receive(queues, **{**asked, "wait": 0.0})
+
+    @stem.task
+    async def noop() -> None: ...
+
+    async with stem:
+        stem.wiring.broker = Slow(stem.broker)  # type: ignore[assignment]
+        worker = Worker(stem)
+        working = asyncio.ensure_future(worker.run())
+        await asyncio.wait_for(out.wait(), 5)
+        handle = await noop.enqueue()
+        worker.stop()
+        for _ in range(10):  # its parts have heard of it
+            await asyncio.sleep(0)
+        stopped.set()
+        await asyncio.wait_for(working, 5)
+        assert working.result() is None
+        assert worker.stats.given_back == (0 if manner == "hangs" else 1)
+        (left,) = await stem.broker.receive(["default"], limit=10, lease=1, wait=0)
+        assert (left.message.id, left.deliveries) == (handle.id, 1)
+
+
+async def test_a_worker_that_is_cancelled_while_it_stops_is_cancelled() -> None:
+    stem = Stem("memory://")
+    broker = Flaky(stem.broker)
+    stem.wiring.broker = broker  # type: ignore[assignment]
+    broker.hanging = True
+    async with stem:
+        working = asyncio.ensure_future(Worker(stem).run())
+        while broker.asked < 2:
+            await asyncio.sleep(0.005)
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(working, 5)
+
+
 async def test_a_worker_that_is_full_is_healthy() -> None:
     stem = Stem("memory://")
     gate = asyncio.Event()

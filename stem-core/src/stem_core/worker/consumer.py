@@ -31,6 +31,8 @@ _LONGEST_PAUSE = 10.0
 _WHILE_PAUSED = 0.2
 #: Seconds a receive may go on after a stop: it may have claimed already, and what it has is given back.
 _LAST_RECEIVE = 0.25
+#: So few runs start before the next receive is asked for; of more, the store finds the next ones meanwhile.
+_FEW = 10
 
 
 class Consumer:
@@ -56,6 +58,10 @@ class Consumer:
         self._give_back = give_back
         self._on_empty = on_empty
         self._stopping = asyncio.Event()
+        self._asking: asyncio.Task[None] | None = None
+        """The consumer's own task while it is in a receive."""
+        self._cut = False
+        """Whether a receive was ended after a stop."""
         self._receiving_since: float | None = None
         self._failing_since: float | None = None
         #: How long one receive waits for work; 0 while the queues are being emptied.
@@ -65,6 +71,13 @@ class Consumer:
         """Claim nothing more."""
         self._stopping.set()
         self._pool.kick()
+        if self._asking is not None:
+            asyncio.get_running_loop().call_later(_LAST_RECEIVE, self._cut_short)
+
+    def _cut_short(self) -> None:
+        if self._asking is not None and not self._cut:
+            self._cut = True
+            self._asking.cancel()
 
     def healthy(self) -> bool:
         """Whether work would be claimed if there were some."""
@@ -109,6 +122,8 @@ class Consumer:
         runs = await self._intake.take(deliveries, asked_at)
         if runs:
             await self._pool.start(runs)
+        if len(runs) <= _FEW:
+            await asyncio.sleep(0)  # they start
         await self._intake.trim_forgeries(self._settings.queues)
 
     async def _receive(self, room: int) -> Sequence[Delivery]:
@@ -126,20 +141,24 @@ class Consumer:
         return deliveries
 
     async def _ask(self, queues: Sequence[str], room: int, wait: float) -> Sequence[Delivery]:
-        lease = self._settings.lease
-        if not wait:
-            return await self._broker.receive(queues, limit=room, lease=lease, wait=0.0)
-        receiving = asyncio.ensure_future(self._broker.receive(queues, limit=room, lease=lease, wait=wait))
-        stopping = asyncio.ensure_future(self._stopping.wait())
+        """What the broker hands out; nothing where a stop cut it short.
+
+        Asked by the consumer's own task: one for each receive would put two turns of the loop between every claim and
+        its runs.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # nothing else can await
+        self._asking, before = task, task.cancelling()
         try:
-            await asyncio.wait((receiving, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if not receiving.done():
-                await asyncio.wait((receiving,), timeout=_LAST_RECEIVE)
-            return receiving.result() if receiving.done() else ()
+            return await self._broker.receive(queues, limit=room, lease=self._settings.lease, wait=wait)
+        except asyncio.CancelledError:
+            if not self._cut or task.cancelling() > before + 1:
+                raise  # it was somebody else, too
+            return ()
         finally:
-            stopping.cancel()
-            if not receiving.done():
-                receiving.cancel()
+            self._asking = None
+            if self._cut:
+                task.uncancel()
 
     async def _after(self, error: Exception, pause: float) -> None:
         self._stats.receive_errors += 1
