@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "names",
         "scripts",
         "url",
+        "checks",
         "options",
         "signature",
         "envelope",

@@ -86,8 +86,16 @@ def now_of(clock: Clock) -> Callable[[], datetime]:
 
 
 def seconds(value: float | timedelta) -> float:
-    """A duration as float seconds."""
-    return value.total_seconds() if isinstance(value, timedelta) else float(value)
+    """A duration as float seconds.
+
+    :raises TypeError: it is neither a number nor a timedelta.
+    """
+    given: object = value  # whatever an application passed
+    if isinstance(given, timedelta):
+        return given.total_seconds()
+    if not isinstance(given, float | int) or isinstance(given, bool):
+        raise TypeError(f"{given!r} is not a duration; give seconds or a timedelta")
+    return float(given)
 
 
 def instant(value: float | datetime) -> datetime:

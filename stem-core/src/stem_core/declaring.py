@@ -7,8 +7,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from stem_core.checks import Kind, check_keywords, check_kind
 from stem_core.errors import ConfigurationError
-from stem_core.options import TaskMetadata, TaskOptions
+from stem_core.options import TaskMetadata, TaskOptions, not_of_a_task
 from stem_core.scripts import importable
 from stem_core.tasks import Enqueuer, Task
 
@@ -16,6 +17,7 @@ __all__ = ["declared", "default_name"]
 
 _OPTIONS: Final = frozenset(each.name for each in dataclasses.fields(TaskOptions))
 _METADATA: Final = frozenset(each.name for each in dataclasses.fields(TaskMetadata))
+_FIELDS: Final = {"name", "options", "metadata"} | _OPTIONS | _METADATA
 
 
 def declared(
@@ -34,9 +36,9 @@ def declared(
     name = rest.pop("name", None) or default_name(function)
     options = rest.pop("options", None) or TaskOptions()
     metadata = rest.pop("metadata", None) or TaskMetadata()
-    unknown = sorted(set(rest) - _OPTIONS - _METADATA)
-    if unknown:
-        raise TypeError(f"@stem.task of {name!r}: {unknown[0]!r} is no field of TaskOptions or TaskMetadata")
+    check_keywords(rest, _FIELDS, f"@stem.task of {name!r}", not_of_a_task())
+    for field, value, kind in (("options", options, TaskOptions), ("metadata", metadata, TaskMetadata)):
+        check_kind(f"@stem.task of {name!r}: {field}", value, Kind((kind,), f"a {kind.__name__}"))
     try:
         options = dataclasses.replace(options, **{key: rest[key] for key in rest if key in _OPTIONS})
         metadata = dataclasses.replace(metadata, **{key: rest[key] for key in rest if key in _METADATA})

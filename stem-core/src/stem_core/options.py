@@ -6,7 +6,7 @@ Durations are given as float seconds or ``timedelta`` and kept as float seconds.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -15,7 +15,23 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from stem_core.clock import instant, seconds
+from stem_core.checks import (
+    FLAG,
+    LENGTH,
+    LENGTH_OR_NONE,
+    TEXT,
+    TEXT_OR_NONE,
+    WHOLE,
+    WHOLE_OR_NONE,
+    Kind,
+    check_count,
+    check_kind,
+    duration,
+    positive_duration,
+    shown,
+    suggesting,
+)
+from stem_core.clock import instant
 from stem_core.scripts import importable
 
 __all__ = [
@@ -30,9 +46,6 @@ __all__ = [
 ]
 
 Duration = float | timedelta
-
-#: Seconds of the longest duration: an instant so far away is one in every store.
-_LONGEST: Final = 100 * 366 * 86_400.0
 
 
 class Unset(Enum):
@@ -51,11 +64,35 @@ class Unset(Enum):
 UNSET: Final = Unset.UNSET
 
 
+def not_of_a_task() -> Mapping[str, str]:
+    """What ``@stem.task`` and ``TaskOptions`` do not take, and where it goes."""
+    return {
+        each.name: f"it is of one publish; write task.with_options({each.name}=...)"
+        for each in dataclasses.fields(TaskEnqueueOptions)
+    } | {"time_limit": "write hard_time_limit=... or soft_time_limit=..."}
+
+
+def _not_of_a_publish() -> Mapping[str, str]:
+    return {
+        each.name: f"it is of the task; declare it with @stem.task({each.name}=...)"
+        for kind in (TaskOptions, TaskMetadata)
+        for each in dataclasses.fields(kind)
+    } | {
+        "delay": "write countdown=...",
+        "hard_time_limit": "write time_limit=...",
+        "headers": "it goes beside the options, to enqueue(..., headers=...) or builder().headers(...)",
+        "max_retries": "write retry_policy=TaskRetryPolicy(max_retries=...)",
+        "meta": "it goes beside the options, to enqueue(..., meta=...) or builder().meta(...)",
+    }
+
+
 def class_names(given: Any, option: str) -> tuple[str, ...]:
     """The dotted names of exception classes, of one or several; names are compared, never imported.
 
     :raises TypeError: one is neither an exception class nor its name.
     """
+    if not isinstance(given, str | type | Iterable):
+        raise TypeError(f"{option}={shown(given)} must be exception classes or their dotted names")
     names = []
     for each in (given,) if isinstance(given, str | type) else given:
         if isinstance(each, type) and issubclass(each, BaseException):
@@ -87,15 +124,16 @@ class TaskRetryPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     def __post_init__(self) -> None:
         _check_kinds(self, _POLICY_KINDS)
         put = msgspec.structs.force_setattr
-        put(self, "default_delay", _duration("default_delay", self.default_delay))
+        put(self, "default_delay", duration("default_delay", self.default_delay))
         if self.backoff_max is not None:
-            put(self, "backoff_max", _duration("backoff_max", self.backoff_max))
-        if self.max_retries is not None and self.max_retries < 0:
-            raise ValueError(f"max_retries={self.max_retries} is negative; 0 means never retry")
+            put(self, "backoff_max", duration("backoff_max", self.backoff_max))
+        if self.max_retries is not None:
+            _check_retries(self.max_retries)
         for name in ("auto_retry_for", "dont_auto_retry_for"):
             put(self, name, class_names(getattr(self, name), name))
 
 
+@suggesting(not_of_a_task)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOptions:
     """How a task runs unless one publish says otherwise."""
@@ -128,12 +166,11 @@ class TaskOptions:
         for name in ("soft_time_limit", "hard_time_limit", "unique_for", "visibility_timeout", "result_ttl"):
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, _positive(name, value))
+                object.__setattr__(self, name, positive_duration(name, value))
         _check_priority(self.priority)
-        if self.max_retries < 0:
-            raise ValueError(f"max_retries={self.max_retries} is negative; 0 means never retry")
-        if self.max_concurrency is not None and self.max_concurrency < 1:
-            raise ValueError(f"max_concurrency={self.max_concurrency} must be at least 1")
+        _check_retries(self.max_retries)
+        if self.max_concurrency is not None:
+            check_count("max_concurrency", self.max_concurrency)
         if self.isolation not in (None, "async", "thread", "process"):
             raise ValueError(f"isolation={self.isolation!r} is not 'async', 'thread' or 'process'")
         if self.rate_limiter_failure_mode not in ("open", "closed"):
@@ -153,6 +190,7 @@ class TaskOptions:
             )
 
 
+@suggesting(_not_of_a_publish)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskEnqueueOptions:
     """What one publish asks for. A field left UNSET falls back to the task's options."""
@@ -183,18 +221,22 @@ class TaskEnqueueOptions:
 
     def __post_init__(self) -> None:
         _check_kinds(self, _ENQUEUE_KINDS)
+        for name, what in (("queue", "queue name"), ("reply_to", "queue name (reply_to)")):
+            value = getattr(self, name)
+            if value is not UNSET and (value is not None or name == "queue"):
+                check_name(value, what)
         if isinstance(self.eta, datetime):
-            object.__setattr__(self, "eta", instant(self.eta))
+            object.__setattr__(self, "eta", _aware("eta", self.eta))
         if isinstance(self.expires, datetime):
-            object.__setattr__(self, "expires", instant(self.expires))
+            object.__setattr__(self, "expires", _aware("expires", self.expires))
         elif isinstance(self.expires, int | float | timedelta):
-            object.__setattr__(self, "expires", _positive("expires", self.expires))
+            object.__setattr__(self, "expires", positive_duration("expires", self.expires))
         if isinstance(self.countdown, int | float | timedelta):
-            object.__setattr__(self, "countdown", _duration("countdown", self.countdown))
+            object.__setattr__(self, "countdown", duration("countdown", self.countdown))
         for name in ("time_limit", "soft_time_limit"):
             value = getattr(self, name)
             if isinstance(value, int | float | timedelta):
-                object.__setattr__(self, name, _positive(name, value))
+                object.__setattr__(self, name, positive_duration(name, value))
         if isinstance(self.priority, int):
             _check_priority(self.priority)
         if isinstance(self.task_id, str):
@@ -216,6 +258,7 @@ class TaskEnqueueOptions:
         return dataclasses.replace(self, **given)
 
 
+@suggesting()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskMetadata:
     """What tools and encoders should know of a task; ``args_encoder``/``result_encoder`` beat the app's."""
@@ -226,6 +269,13 @@ class TaskMetadata:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     args_encoder: Any = None
     result_encoder: Any = None
+
+    def __post_init__(self) -> None:
+        _check_kinds(self, _METADATA_KINDS)
+        given: object = self.tags  # whatever an application passed
+        if isinstance(given, str) or not all(TEXT.fits(each) for each in self.tags):
+            raise TypeError(f"tags={shown(self.tags)} must be several texts: write tags=('mail', 'slow')")
+        object.__setattr__(self, "tags", tuple(self.tags))
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,71 +320,67 @@ def check_name(value: Any, what: str) -> str:
     :raises ValueError: it cannot.
     """
     if not isinstance(value, str) or not 1 <= len(value) <= 128 or not value.isprintable():
-        raise ValueError(f"{value!r} cannot be a {what}; use 1 to 128 printable characters")
+        raise ValueError(f"{shown(value)} cannot be a {what}; use 1 to 128 printable characters")
     return value
 
 
-#: The types a field may have, and the words for them.
-Kinds = tuple[tuple[type, ...], str]
+_POLICY: Final = Kind((TaskRetryPolicy, NoneType), "a TaskRetryPolicy or None")
 
-_TEXT: Final[Kinds] = ((str,), "text")
-_TEXT_OR_NONE: Final[Kinds] = ((str, NoneType), "text or None")
-_WHOLE: Final[Kinds] = ((int,), "a whole number")
-_WHOLE_OR_NONE: Final[Kinds] = ((int, NoneType), "a whole number or None")
-_FLAG: Final[Kinds] = ((bool,), "True or False")
-_LENGTH: Final[Kinds] = ((int, float, timedelta), "seconds or a timedelta")
-_LENGTH_OR_NONE: Final[Kinds] = ((int, float, timedelta, NoneType), "seconds, a timedelta or None")
-_POLICY: Final[Kinds] = ((TaskRetryPolicy, NoneType), "a TaskRetryPolicy or None")
-
-_POLICY_KINDS: Final[Mapping[str, Kinds]] = {
-    "backoff": _FLAG,
-    "backoff_max": _LENGTH_OR_NONE,
-    "jitter": _FLAG,
-    "default_delay": _LENGTH,
-    "max_retries": _WHOLE_OR_NONE,
+_POLICY_KINDS: Final[Mapping[str, Kind]] = {
+    "backoff": FLAG,
+    "backoff_max": LENGTH_OR_NONE,
+    "jitter": FLAG,
+    "default_delay": LENGTH,
+    "max_retries": WHOLE_OR_NONE,
 }
-_TASK_KINDS: Final[Mapping[str, Kinds]] = {
-    "max_retries": _WHOLE,
-    "soft_time_limit": _LENGTH_OR_NONE,
-    "hard_time_limit": _LENGTH_OR_NONE,
-    "rate_limit": _TEXT_OR_NONE,
-    "group_rate_limit": _TEXT_OR_NONE,
-    "group_rate_key": _TEXT_OR_NONE,
-    "group_rate_key_header": _TEXT,
-    "max_concurrency": _WHOLE_OR_NONE,
-    "concurrency_key": _TEXT_OR_NONE,
-    "unique": _FLAG,
-    "unique_for": _LENGTH_OR_NONE,
-    "unique_key": _TEXT_OR_NONE,
-    "priority": _WHOLE,
-    "acks_late": _FLAG,
-    "visibility_timeout": _LENGTH_OR_NONE,
+_TASK_KINDS: Final[Mapping[str, Kind]] = {
+    "max_retries": WHOLE,
+    "soft_time_limit": LENGTH_OR_NONE,
+    "hard_time_limit": LENGTH_OR_NONE,
+    "rate_limit": TEXT_OR_NONE,
+    "group_rate_limit": TEXT_OR_NONE,
+    "group_rate_key": TEXT_OR_NONE,
+    "group_rate_key_header": TEXT,
+    "max_concurrency": WHOLE_OR_NONE,
+    "concurrency_key": TEXT_OR_NONE,
+    "unique": FLAG,
+    "unique_for": LENGTH_OR_NONE,
+    "unique_key": TEXT_OR_NONE,
+    "priority": WHOLE,
+    "acks_late": FLAG,
+    "visibility_timeout": LENGTH_OR_NONE,
     "retry_policy": _POLICY,
-    "ignore_result": _FLAG,
-    "result_ttl": _LENGTH,
+    "ignore_result": FLAG,
+    "result_ttl": LENGTH,
 }
-_ENQUEUE_KINDS: Final[Mapping[str, Kinds]] = {
-    "task_id": _TEXT_OR_NONE,
-    "eta": ((datetime, NoneType), "an aware datetime or None"),
-    "countdown": _LENGTH_OR_NONE,
-    "expires": (
+_ENQUEUE_KINDS: Final[Mapping[str, Kind]] = {
+    "task_id": TEXT_OR_NONE,
+    "eta": Kind((datetime, NoneType), "an aware datetime or None; for seconds from now write countdown=..."),
+    "countdown": LENGTH_OR_NONE,
+    "expires": Kind(
         (datetime, int, float, timedelta, NoneType),
         "an aware datetime, seconds, a timedelta or None",
     ),
-    "priority": _WHOLE,
-    "exchange": _TEXT_OR_NONE,
-    "routing_key": _TEXT_OR_NONE,
-    "producer": _TEXT_OR_NONE,
-    "time_limit": _LENGTH_OR_NONE,
-    "soft_time_limit": _LENGTH_OR_NONE,
-    "serializer": _TEXT_OR_NONE,
-    "compression": _TEXT_OR_NONE,
-    "ignore_result": _FLAG,
-    "shadow": _TEXT_OR_NONE,
-    "add_to_parent": _FLAG,
-    "retry": _FLAG,
+    "priority": WHOLE,
+    "exchange": TEXT_OR_NONE,
+    "routing_key": TEXT_OR_NONE,
+    "producer": TEXT_OR_NONE,
+    "time_limit": LENGTH_OR_NONE,
+    "soft_time_limit": LENGTH_OR_NONE,
+    "serializer": TEXT_OR_NONE,
+    "compression": TEXT_OR_NONE,
+    "ignore_result": FLAG,
+    "shadow": TEXT_OR_NONE,
+    "add_to_parent": FLAG,
+    "retry": FLAG,
     "publish_retry_policy": _POLICY,
     "retry_policy": _POLICY,
+}
+_METADATA_KINDS: Final[Mapping[str, Kind]] = {
+    "description": TEXT,
+    "tags": Kind((tuple, list, set, frozenset, str), "several texts"),
+    "idempotent": FLAG,
+    "attributes": Kind((Mapping,), "a mapping"),
 }
 #: Options of a task that only say how another one acts.
 _NOTHING_WITHOUT: Final[Mapping[str, str]] = {
@@ -345,17 +391,22 @@ _NOTHING_WITHOUT: Final[Mapping[str, str]] = {
 }
 
 
-def _check_kinds(options: object, kinds: Mapping[str, Kinds]) -> None:
+def _check_kinds(options: object, kinds: Mapping[str, Kind]) -> None:
     """Refuse here what would be sealed and then refused by the worker that opens it.
 
     :raises TypeError: a field is of the wrong type.
     """
-    for name, (allowed, words) in kinds.items():
+    for name, kind in kinds.items():
         value = getattr(options, name)
-        if value is UNSET:
-            continue
-        if not isinstance(value, allowed) or (isinstance(value, bool) and allowed != (bool,)):
-            raise TypeError(f"{name}={value!r} must be {words}")
+        if value is not UNSET:
+            check_kind(name, value, kind)
+
+
+def _aware(name: str, value: datetime) -> datetime:
+    try:
+        return instant(value)
+    except ValueError as error:
+        raise ValueError(f"{name}={error}") from None
 
 
 def _several(given: Any) -> tuple[Any, ...]:
@@ -365,20 +416,12 @@ def _several(given: Any) -> tuple[Any, ...]:
     return tuple(given) if isinstance(given, list | tuple) else (given,)
 
 
+def _check_retries(value: int) -> None:
+    if value < 0:
+        raise ValueError(f"max_retries={value} is negative; 0 means never retry")
+    check_count("max_retries", value, 0)
+
+
 def _check_priority(value: int) -> None:
     if not 0 <= value <= 9:
         raise ValueError(f"priority={value} is not between 0 and 9 (9 is most urgent)")
-
-
-def _duration(name: str, value: Duration) -> float:
-    result = seconds(value)
-    if not 0 <= result <= _LONGEST:
-        raise ValueError(f"{name}={value!r} is not a duration of 0 to {_LONGEST:.0f} seconds (a century)")
-    return result
-
-
-def _positive(name: str, value: Duration) -> float:
-    result = _duration(name, value)
-    if result == 0:
-        raise ValueError(f"{name}={value!r} must be longer than 0 seconds")
-    return result

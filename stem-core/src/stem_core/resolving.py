@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from types import NoneType
 from typing import Any, Final
 
 import msgspec
 
+from stem_core.checks import Kind, check_kind
 from stem_core.clock import seconds
 from stem_core.encoding import TaskPayloadEncoderRegistry
 from stem_core.envelope import Envelope, Limits
@@ -90,8 +92,8 @@ def resolve(
     :raises ConfigurationError: an encoder is unknown.
     """
     check_name(name, "task name")
-    _check_kind("options", options, TaskOptions)
-    _check_kind("enqueue_options", enqueue, TaskEnqueueOptions)
+    check_kind("options", options, _OPTIONS_KIND)
+    check_kind("enqueue_options", enqueue, _ENQUEUE_KIND)
     task = options or _DEFAULTS
     metadata = metadata or _NO_METADATA
     route = routing.route(name)
@@ -264,6 +266,7 @@ _ENVELOPE: Final[Mapping[str, Any]] = {
 }
 
 
-def _check_kind(name: str, value: object, kind: type) -> None:
-    if value is not None and not isinstance(value, kind):
-        raise TypeError(f"{name}={value!r} must be a {kind.__name__}: write {name}={kind.__name__}(...)")
+_OPTIONS_KIND: Final = Kind((TaskOptions, NoneType), "a TaskOptions: write options=TaskOptions(...)")
+_ENQUEUE_KIND: Final = Kind(
+    (TaskEnqueueOptions,), "a TaskEnqueueOptions: write enqueue_options=TaskEnqueueOptions(...)"
+)

@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
+from stem_core.checks import check_labels
 from stem_core.options import TaskEnqueueOptions, TaskMetadata, TaskOptions
 
 __all__ = ["Signature", "TaskCall", "check_call", "keywords_of"]
@@ -49,8 +50,10 @@ class Signature(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     def check(self, inputs: int = 0) -> None:
         """Check the arguments, with ``inputs`` more put first.
 
-        :raises TypeError: they do not fit the handler's parameters, or none's.
+        :raises TypeError: they do not fit the handler's parameters, or none's; headers or meta cannot be any.
         """
+        if self.headers or self.meta:
+            check_labels(self.headers, self.meta)
         if self.parameters is not None:
             self.parameters.check(self.args, self.kwargs, inputs)
         elif self.kwargs:
@@ -63,10 +66,12 @@ class Signature(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
 
     def with_headers(self, headers: Mapping[str, str]) -> Signature[R]:
         """The same call with more headers."""
+        check_labels(headers, {})
         return msgspec.structs.replace(self, headers={**self.headers, **headers})
 
     def with_meta(self, meta: Mapping[str, Any]) -> Signature[R]:
         """The same call with more meta."""
+        check_labels({}, meta)
         return msgspec.structs.replace(self, meta={**self.meta, **meta})
 
 

@@ -133,9 +133,10 @@ def build(arguments: argparse.Namespace) -> Worker:
         given["queues"] = _queues(arguments.queue)
     for name in ("on_startup", "on_shutdown"):
         given[name] = [_function(path) for path in getattr(arguments, name)]
+    stem = load(arguments.app)
     try:
-        worker = Worker(load(arguments.app), **given)
-    except ValueError as error:
+        worker = Worker(stem, **given)
+    except (TypeError, ValueError) as error:
         raise ConfigurationError(str(error)) from error
     left = {task.options.queue for task in worker.stem.tasks.values()} - {*worker.settings.queues}
     if left:
@@ -234,14 +235,20 @@ def _address(arguments: argparse.Namespace) -> Address | None:
 
 
 def _queues(given: list[str]) -> list[str] | dict[str, int]:
-    """Names, or names with weights when one has a weight. A name may hold ``=`` itself."""
+    """Names, or names with weights when one has a weight. A name may hold ``=`` itself.
+
+    :raises ConfigurationError: a queue is named twice.
+    """
     weights: dict[str, int | None] = {}
     for each in given:
         name, equals, weight = each.rpartition("=")
-        if equals and weight.isdigit():
-            weights[name] = int(weight)
-        else:
-            weights[each] = None
+        weighted = bool(equals) and weight.isdecimal()
+        queue = name if weighted else each
+        if queue in weights:
+            raise ConfigurationError(
+                f"--queue {each}: {queue!r} was named already; --queue {queue}=2 takes more from it"
+            )
+        weights[queue] = int(weight) if weighted else None
     if all(weight is None for weight in weights.values()):
         return list(weights)
     return {name: 1 if weight is None else weight for name, weight in weights.items()}

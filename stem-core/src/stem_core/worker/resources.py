@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
+
+from stem_core.checks import shown
 
 __all__ = ["Name", "Resource", "Resources", "name_of"]
 
@@ -20,8 +22,9 @@ class Resources:
     """Functions of the state dict, called in order."""
 
     def __init__(self, on_startup: Sequence[Resource] = (), on_shutdown: Sequence[Resource] = ()) -> None:
-        self.on_startup = tuple(on_startup)
-        self.on_shutdown = tuple(on_shutdown)
+        """:raises TypeError: one of them is not several functions."""
+        self.on_startup = _functions("on_startup", on_startup)
+        self.on_shutdown = _functions("on_shutdown", on_shutdown)
 
     async def make(self, state: dict[str, Any]) -> None:
         """Fill ``state``; the first error ends it."""
@@ -39,6 +42,18 @@ class Resources:
     def names(self) -> tuple[list[Name], list[Name]]:
         """What a child imports of either kind. What none can import is left out, with a warning."""
         return _importable(self.on_startup, "on_startup"), _importable(self.on_shutdown, "on_shutdown")
+
+
+def _functions(name: str, given: Any) -> tuple[Resource, ...]:
+    """What ``given`` holds, as far as it holds functions."""
+    found = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str | bytes) else (None,)
+    if not all(callable(each) for each in found):
+        written = getattr(given, "__name__", None) if callable(given) else None
+        raise TypeError(
+            f"{name}={shown(given)} must be several functions of the state dict: write "
+            f"{name}=[{written or 'connect'}]"
+        )
+    return found
 
 
 def name_of(function: Any) -> Name | None:

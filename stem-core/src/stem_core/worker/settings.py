@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
+from stem_core.checks import Kind, check_count, check_kind, duration, positive_duration
 from stem_core.options import check_name
 from stem_core.worker.resources import Resources
 
@@ -40,33 +41,33 @@ class WorkerSettings:
             raise ValueError("queues is empty; name at least one")
         for queue in self.queues:
             check_name(queue, "queue name")
+            if self.queues.count(queue) > 1:
+                raise ValueError(
+                    f"queues names {queue!r} twice; to take more from it give weights: queues={{{queue!r}: 2, ...}}"
+                )
         if self.queue_order not in ("rotate", "strict"):
             raise ValueError(f"queue_order={self.queue_order!r} is neither 'rotate' nor 'strict'")
         for name in ("concurrency", "threads", "processes", "max_deliveries", "batch"):
-            _check_count(name, getattr(self, name))
-        for name in ("max_tasks", "max_memory", "max_tasks_per_child"):
+            check_count(name, getattr(self, name))
+        for name in ("max_tasks", "max_tasks_per_child"):
             if getattr(self, name) is not None:
-                _check_count(name, getattr(self, name))
+                check_count(name, getattr(self, name))
+        if self.prefetch is not None:
+            check_count("prefetch", self.prefetch, 0)
+        if self.max_memory is not None:
+            check_kind("max_memory", self.max_memory, Kind((int,), "a whole number of bytes"))
+            if self.max_memory < 1:
+                raise ValueError(f"max_memory={self.max_memory} must be at least 1 byte")
         for name in ("lease", "wait"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name}={getattr(self, name)} is not a duration longer than 0 seconds")
-        for name in ("prefetch", "drain_timeout", "unknown_task_grace", "linger"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} is negative")
+            positive_duration(name, getattr(self, name))
+        for name in ("drain_timeout", "unknown_task_grace", "linger"):
+            duration(name, getattr(self, name))
         if self.weights and len(self.weights) != len(self.queues):
             raise ValueError(f"weights={self.weights} must give every queue a weight")
         for queue, weight in zip(self.queues, self.weights, strict=False):
-            _check_count(f"queues[{queue!r}]", weight)
+            check_count(f"queues[{queue!r}]", weight)
 
     @property
     def longest_block(self) -> float:
         """Seconds the event loop may stand still before the culprit is logged: half a lease, at most 5."""
         return self.block_limit or min(self.lease / 2, 5.0)
-
-
-def _check_count(name: str, value: Any) -> None:
-    """:raises TypeError: ``value`` is no whole number. :raises ValueError: it is less than 1."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}={value!r} must be a whole number")
-    if value < 1:
-        raise ValueError(f"{name}={value} must be at least 1")

@@ -8,15 +8,17 @@ import os
 import random
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import msgspec
 
-from stem_core.clock import Clock, seconds
+from stem_core.checks import TEXT_OR_NONE, Kind, check_count, check_kind, duration, positive_duration, shown
+from stem_core.clock import Clock
+from stem_core.connected import Connected
 from stem_core.encoding import TaskPayloadEncoderRegistry
 from stem_core.errors import AdapterError, StemError
-from stem_core.options import Duration
+from stem_core.options import Duration, check_name
 from stem_core.ports.encoder import PayloadEncoder
 from stem_core.worker.engine import Engine
 from stem_core.worker.resources import Resource, Resources
@@ -82,12 +84,14 @@ class Worker:
         clock: Clock | None = None,
         name: str | None = None,
     ) -> None:
-        if encoders is not None and not isinstance(encoders, TaskPayloadEncoderRegistry):
+        if not isinstance(stem, Connected):
             raise TypeError(
-                f"encoders={encoders!r} must be a TaskPayloadEncoderRegistry; an id goes to args_encoder= or "
-                "result_encoder="
+                f"stem={shown(stem)} must be a Stem: write Worker(Stem('sqlite:///stem.db'), ...)"
             )
+        check_kind("queues", queues, Kind((Iterable,), "names of queues: write queues=['default', 'mail']"))
+        check_kind("name", name, TEXT_OR_NONE)
         if processes is None:
+            check_count("concurrency", concurrency)
             processes = max(1, min(os.cpu_count() or 1, concurrency))
         names = (queues,) if isinstance(queues, str) else tuple(queues)
         self.settings = WorkerSettings(
@@ -97,28 +101,26 @@ class Worker:
             concurrency=concurrency,
             threads=threads,
             processes=processes,
-            lease=seconds(lease),
+            lease=positive_duration("lease", lease),
             prefetch=prefetch,
             max_deliveries=max_deliveries,
-            drain_timeout=seconds(drain_timeout),
-            unknown_task_grace=seconds(unknown_task_grace),
-            wait=seconds(wait),
+            drain_timeout=duration("drain_timeout", drain_timeout),
+            unknown_task_grace=duration("unknown_task_grace", unknown_task_grace),
+            wait=positive_duration("wait", wait),
             max_tasks=max_tasks,
             max_memory=max_memory,
             max_tasks_per_child=max_tasks_per_child,
             resources=Resources(on_startup, on_shutdown),
         )
+        if name:
+            check_name(name, "worker's name")
         self.stem = stem
         #: Who this worker is, among others on the same queues.
         self.id = name or f"{socket.gethostname()}.{os.getpid()}.{random.randrange(16**6):06x}"
         #: What ``on_startup`` functions fill and handlers see as ``ctx.state``.
         self.state: dict[str, Any] = {}
         self._clock = clock
-        self._encoders = encoders
-        if encoders is None and (args_encoder is not None or result_encoder is not None):
-            self._encoders = TaskPayloadEncoderRegistry(
-                args_encoder or stem.encoders.default_args, result_encoder or stem.encoders.default_result
-            )
+        self._encoders = _encoders(stem, encoders, args_encoder, result_encoder)
         self._stats = WorkerStats()
         self._engine: Engine | None = None
         self._managed: asyncio.Task[None] | None = None
@@ -255,6 +257,31 @@ class Worker:
         self._paused = queues
         if self._engine is not None:
             self._engine.plan.paused = queues
+
+
+def _encoders(
+    stem: Stem,
+    encoders: TaskPayloadEncoderRegistry | None,
+    args_encoder: str | PayloadEncoder | None,
+    result_encoder: str | PayloadEncoder | None,
+) -> TaskPayloadEncoderRegistry | None:
+    """What is used in place of the Stem's encoders; None when they are.
+
+    :raises TypeError: ``encoders`` is no registry. :raises ConfigurationError: one cannot be resolved.
+    """
+    if encoders is None:
+        if args_encoder is None and result_encoder is None:
+            return None
+        encoders = TaskPayloadEncoderRegistry(
+            args_encoder or stem.encoders.default_args, result_encoder or stem.encoders.default_result
+        )
+    elif not isinstance(encoders, TaskPayloadEncoderRegistry):
+        raise TypeError(
+            f"encoders={shown(encoders)} must be a TaskPayloadEncoderRegistry; an id goes to args_encoder= or "
+            "result_encoder="
+        )
+    encoders.completed(stem.wiring.catalogue)
+    return encoders
 
 
 def _may_pass(error: Exception) -> bool:
