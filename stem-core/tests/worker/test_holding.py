@@ -70,11 +70,11 @@ class Place:
         while not condition():
             await asyncio.sleep(0.001)
 
-    async def held(self, worker: Worker, times: int) -> None:
-        """Until the message was given back that often, and waits in the broker."""
+    async def held(self, worker: Worker, times: int, waiting: int = 1) -> None:
+        """Until messages were given back that often, and that many wait in the broker."""
         await self.until(lambda: worker.stats.given_back == times)
         stats = await self.stem.broker.stats("default")
-        assert (stats.ready, stats.scheduled, stats.leased) == (0, 1, 0)
+        assert (stats.ready, stats.scheduled, stats.leased) == (0, waiting, 0)
 
 
 @pytest.fixture(params=[True, False], ids=["one store", "two stores"])
@@ -82,14 +82,14 @@ def place(request: pytest.FixtureRequest) -> Place:
     return Place(joined=request.param, delay=False)
 
 
-async def is_held_for_30_s(place: Place, last: str, times: int = 1) -> None:
-    """``last`` runs 30 s after what came before it, and not a moment earlier."""
+async def is_held_for_30_s(place: Place, last: str, times: int = 1, waiting: int = 1) -> None:
+    """``last`` runs 30 s after what came before it, and not a moment earlier; deadlines of graphs wait beside it."""
     async with Worker(place.stem, clock=place.clock, wait=0.01) as worker:
-        await place.held(worker, times)
+        await place.held(worker, times, waiting)
         before = place.ran[-1][1] if place.ran else place.clock.time()
         for _ in range(3):
             place.clock.advance(9.9)
-            await place.held(worker, times)
+            await place.held(worker, times, waiting)
         place.clock.advance(0.4)
         await place.until(lambda: place.ran and place.ran[-1][0] == last)
         assert 30.0 <= place.ran[-1][1] - before < 30.2
@@ -112,10 +112,10 @@ async def test_steps_of_a_chain_and_the_callback_of_a_chord_are_held(place: Plac
     async with place.stem:
         later = place.then.s().with_options(countdown=30)
         chain = await canvas.chain([place.first.s(), later])
-        await is_held_for_30_s(place, "then")
+        await is_held_for_30_s(place, "then", times=2, waiting=2)
         assert await chain.result(timeout=5) == ["a value"]
         chord = await canvas.chord([place.first.s(), place.first.s()], later)
-        await is_held_for_30_s(place, "then")
+        await is_held_for_30_s(place, "then", times=2, waiting=3)
         assert await chord.result(timeout=5) == [["a value", "a value"]]
 
 
@@ -124,7 +124,7 @@ async def test_a_member_is_held_from_its_enqueue_on(place: Place) -> None:
         group = await Canvas(place.stem).group([place.first.s().with_options(countdown=30)])
         place.clock.advance(10)
         async with Worker(place.stem, clock=place.clock, wait=0.01) as worker:
-            await place.held(worker, 1)
+            await place.held(worker, 2, waiting=2)  # and the deadline of the group
             place.clock.advance(20)
             async for each in group.results(timeout=5):
                 assert each.value == "a value"
@@ -233,6 +233,36 @@ async def test_a_deadline_beyond_what_the_broker_can_delay_is_kept() -> None:
             place.clock.advance(10)
             with pytest.raises(TaskFailed, match="deadline"):
                 await chord.result(timeout=5)
+
+
+async def test_a_deadline_is_held_where_the_broker_cannot_delay(place: Place) -> None:
+    body = [place.first.s(), place.first.s().with_options(queue="nobody's")]
+    strict = Stem(place.stem.broker, backend=place.stem.backend, plugins=CATALOGUE, strict=True)
+    strict.wiring.clock = place.clock
+    for stem in (place.stem, strict):
+        place.ran.clear()
+        async with stem, Worker(place.stem, clock=place.clock, wait=0.01) as worker:
+            chord = await Canvas(stem).chord(body, place.then.s(), deadline=30)
+            await place.until(lambda: place.ran)
+            await place.held(worker, 1)
+            place.clock.advance(20)
+            await place.held(worker, 1)
+            assert await chord.status() is None
+            place.clock.advance(10)
+            with pytest.raises(TaskFailed, match="deadline"):
+                await chord.result(timeout=5)
+            assert [name for name, _ in place.ran] == ["first"]
+
+
+async def test_a_worker_until_empty_leaves_what_is_held_for_later(place: Place) -> None:
+    async with place.stem:
+        chain = await Canvas(place.stem).chain([place.first.s(), place.then.s()])  # its deadline is in a day
+        await place.first.with_options(countdown=3600).enqueue()
+        async with asyncio.timeout(10):
+            await Worker(place.stem, clock=place.clock).run(until_empty=True)
+        assert await chain.result(timeout=5) == ["a value"]
+        stats = await place.stem.broker.stats("default")
+        assert (stats.ready, stats.scheduled, stats.leased) == (0, 2, 0)
 
 
 async def test_a_deadline_outlasts_an_outage_of_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,7 +211,7 @@ class Canvas:
             async with asyncio.timeout(self._stem.publish_timeout):
                 await _remember(backend, graph, kept)
         publishes = [_publish(wiring, envelope, sealed) for envelope, sealed in starts]
-        if wiring.broker.capabilities.delay and graph.groups:
+        if graph.groups:
             publishes.insert(0, self._deadline(wiring, graph, due, now))
         await self._stem.publish(publishes)
 
@@ -250,8 +250,9 @@ class Canvas:
             retry_policy=again,
         )
         signature: Signature[Any] = Signature(name=DEADLINE_TASK, args=groups, options=options)
+        # Where the broker cannot delay so long, workers hold it: that is no reason for ``strict`` to refuse the graph.
         envelope, sealed = self._stem.seal_call(
-            signature.with_options(countdown=wait), id=f"{graph.id}.deadline"
+            signature.with_options(countdown=wait), id=f"{graph.id}.deadline", strict=False
         )
         return _publish(wiring, envelope, sealed)
 

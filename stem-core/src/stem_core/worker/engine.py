@@ -307,19 +307,30 @@ class Engine:
 
     def _stored(self, finishes: Sequence[Finish]) -> None:
         for finish in finishes:
-            self._leases.release(finish.delivery.receipt)
+            run = self._leases.release(finish.delivery.receipt)
+            if self._own_delays is not None:
+                self._note_delay(finish, run, self._own_delays)
             self._follow(finish)
         self._pool.kick()  # it may wait for fewer unstored ones
+
+    def _note_delay(self, finish: Finish, run: Run | None, own: dict[str, float]) -> None:
+        action = finish.settlement.action if finish.settlement is not None else None
+        if isinstance(action, Retry) or (isinstance(action, Release) and not self._is_scheduled(run)):
+            own[finish.delivery.message.id] = time.monotonic() + action.delay
+        else:
+            own.pop(finish.delivery.message.id, None)
+
+    def _is_scheduled(self, run: Run | None) -> bool:
+        """Whether it was given back because it is for later, as its producer said: the broker cannot delay it."""
+        if run is None:
+            return False
+        not_before = run.envelope.not_before
+        return max(run.due, 0.0 if not_before is None else not_before.timestamp()) > self._clock.time()
 
     def _follow(self, finish: Finish) -> None:
         """What follows from an end once it is stored."""
         delivery, stats, kind = finish.delivery, self._stats, finish.kind
         action = finish.settlement.action if finish.settlement is not None else None
-        if self._own_delays is not None:
-            if isinstance(action, Retry | Release):
-                self._own_delays[delivery.message.id] = time.monotonic() + action.delay
-            else:
-                self._own_delays.pop(delivery.message.id, None)
         if kind is Kind.SUCCEEDED:
             stats.succeeded += 1
             stats.seconds += finish.end.seconds  # type: ignore[union-attr,operator]

@@ -51,9 +51,9 @@ class LeaseKeeper:
             self._shortest = run.lease
             self._sooner.set()
 
-    def release(self, receipt: str) -> None:
-        """Stop renewing: it is settled, or lost."""
-        self._held.pop(receipt, None)
+    def release(self, receipt: str) -> Run | None:
+        """Stop renewing: it is settled, or lost. Returns what was held."""
+        return self._held.pop(receipt, None)
 
     def holds(self, receipt: str) -> bool:
         """Whether the lease is still ours, as far as is known here."""
