@@ -30,6 +30,7 @@ from stem_core.contracts.blame import law_of, leaves, told
 from stem_core.contracts.broker.lab import BrokerLab
 from stem_core.contracts.driver import Driver, unique
 from stem_core.contracts.laws import LAWS
+from stem_core.contracts.outage import Outage, by_commands
 from stem_core.contracts.pace import Pace
 from stem_core.contracts.parts import Part, in_parts
 from stem_core.contracts.profile import PROFILES, choose
@@ -39,6 +40,7 @@ from stem_core.contracts.time import ManualTime, RealTime
 from stem_core.errors import ConfigurationError, StemError
 from stem_core.plugins import Catalogue, discover
 from stem_core.ports.specs import BackendSpec, BrokerSpec, EncoderSpec, SignerSpec
+from stem_core.url import scheme_of
 
 __all__ = ["Report", "conform", "load", "main", "render", "table"]
 
@@ -120,14 +122,24 @@ class _Listener:
 
 
 def conform(
-    catalogue: Catalogue, kind: Kind, name: str, *, profile: str, seed: int, part: Part = _WHOLE
+    catalogue: Catalogue,
+    kind: Kind,
+    name: str,
+    *,
+    profile: str,
+    seed: int,
+    part: Part = _WHOLE,
+    outage: Outage | None = None,
 ) -> Report:
     """Run the laws of ``kind`` on the adapter of URL (or id) ``name``, or a ``part`` of their tests.
 
+    :param outage: of its server, for law 15 and the durable part of law 19.
     :raises ConfigurationError: there is no such adapter, or its store cannot be used.
     """
     environment = dict(os.environ)
-    made = subject(catalogue, kind, name, profile, environment)  # fails here, in the open, when it must
+    made = subject(
+        catalogue, kind, name, profile, environment, outage
+    )  # fails here, in the open, when it must
     listener = _Listener()
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="stem-conformance-") as folder:
@@ -241,6 +253,42 @@ def _compare(catalogue: Catalogue, url: str, against: str, profile: str, seed: i
     return 1
 
 
+def _outage(catalogue: Catalogue, url: str, stop: str | None, start: str | None) -> Outage | None:
+    """What ``--stop-command`` and ``--start-command`` make; tried once, so that a wrong command breaks no law.
+
+    :raises ConfigurationError: one of them is missing or fails, or there is no server to stop.
+    """
+    if stop is None and start is None:
+        return None
+    if not stop or not start:
+        raise ConfigurationError(
+            "--stop-command and --start-command go together: a server is stopped and started"
+        )
+    if "://" not in url:
+        raise ConfigurationError(
+            f"{url!r} has no server; --stop-command goes with the URL of a broker or backend"
+        )
+    found = catalogue.brokers.get(scheme_of(url))
+
+    def reachable() -> None:
+        with Driver(RealTime()) as driver:
+            if found is not None:
+                driver.broker(found, url)
+            else:
+                driver.backend(catalogue.backend(url), url)
+
+    reachable()
+    outage = by_commands(stop, start, reachable)
+    with outage():
+        try:
+            reachable()
+        except StemError:
+            return outage
+    raise ConfigurationError(
+        f"after {stop!r} the server at this URL still takes connections; is it another one?"
+    )
+
+
 def _jobs(catalogue: Catalogue, kind: Kind, name: str) -> int:
     """How many processes a run is worth."""
     if kind in {"encoder", "signer"}:
@@ -279,6 +327,12 @@ def main(argv: Sequence[str]) -> int:
         metavar="N",
         help=f"processes; else {_JOBS} where real time must pass, else 1",
     )
+    parser.add_argument(
+        "--stop-command",
+        metavar="SHELL",
+        help="makes the server unreachable, for law 15; runs in one process",
+    )
+    parser.add_argument("--start-command", metavar="SHELL", help="brings it back; must not wait for its end")
     parser.add_argument("--part", type=Part.parse, default=_WHOLE, help=argparse.SUPPRESS)
     given = parser.parse_args(list(argv))
     seed = random.randrange(2**32) if given.seed is None else given.seed
@@ -286,14 +340,25 @@ def main(argv: Sequence[str]) -> int:
     try:
         if given.against:
             return _compare(catalogue, given.url, given.against, given.profile, seed)
+        outage = _outage(catalogue, given.url, given.stop_command, given.start_command)
         kinds = (given.kind,) if given.kind else kinds_of(catalogue, given.url)
-        jobs = 1 if given.part.count > 1 else given.jobs or _jobs(catalogue, kinds[0], given.url)
+        # An outage is everybody's: no other test may run beside it.
+        alone = given.part.count > 1 or outage is not None
+        jobs = 1 if alone else given.jobs or _jobs(catalogue, kinds[0], given.url)
         if jobs > 1:
             words = [given.url, "--profile", given.profile, "--seed", str(seed)]
             reports = in_parts([*words, "--kind", given.kind] if given.kind else words, jobs)
         else:
             reports = [
-                conform(catalogue, kind, given.url, profile=given.profile, seed=seed, part=given.part)
+                conform(
+                    catalogue,
+                    kind,
+                    given.url,
+                    profile=given.profile,
+                    seed=seed,
+                    part=given.part,
+                    outage=outage,
+                )
                 for kind in kinds
             ]
     except StemError as error:

@@ -89,8 +89,8 @@ def render(reports: Sequence[Report]) -> str:
         "",
         "Which laws of the [adapter contract](writing-an-adapter.md#the-laws) our adapters keep. Made from the JSON of",
         "`stem conformance URL --json FILE`; `-` means the adapter does not declare it (and refuses it, which law 0",
-        "tests), *not tested* that this run had no means to: law 15 wants a connection it can cut, law 51 two sets of keys.",
-        "Both are tested in the adapters' own suites, and so is law 19 where a server is killed and started.",
+        "tests), *not tested* that this run had no means to: law 15 wants a server it can stop (`--stop-command`), law 51 two",
+        "sets of keys. Both are tested in the adapters' own suites, and so is law 19 where a server is killed and started.",
     ]
     for kind in dict.fromkeys(report.kind for report in reports):
         mine = [report for report in reports if report.kind == kind]

@@ -12,6 +12,7 @@ from stem_core.contracts.broker import BrokerContract
 from stem_core.contracts.committer import CommitterContract
 from stem_core.contracts.driver import Driver, unique
 from stem_core.contracts.encoder import EncoderContract
+from stem_core.contracts.outage import Outage
 from stem_core.contracts.pace import LONG
 from stem_core.contracts.signer import SignerContract
 from stem_core.contracts.time import ManualTime
@@ -62,9 +63,14 @@ def _joins(catalogue: Catalogue, url: str) -> bool:
 
 
 def subject(
-    catalogue: Catalogue, kind: Kind, name: str, profile: str, environment: dict[str, str]
+    catalogue: Catalogue,
+    kind: Kind,
+    name: str,
+    profile: str,
+    environment: dict[str, str],
+    outage: Outage | None = None,
 ) -> type[Any]:
-    """The contract class that tests ``name`` as ``kind``."""
+    """The contract class that tests ``name`` as ``kind``; ``outage``: of its server."""
     fields: dict[str, Any] = {"profile": profile, "environment": environment}
     if kind == "signer":
         return type("TestSubject", (SignerContract,), {**fields, "spec": catalogue.signer(name)})
@@ -79,6 +85,8 @@ def subject(
         return name
 
     fields = {"url": url, "profile": profile}
+    if outage is not None:
+        fields["outage"] = pytest.fixture(lambda _: outage)
     if kind == "committer":
         broker = catalogue.broker(name)
         fields |= {
