@@ -131,7 +131,9 @@ async def _awaited(code: CodeType, module: types.ModuleType) -> None:
 
 def compiled(block: Block, addresses: dict[str, str]) -> CodeType:
     """The block's code, with the place in its file as its own in tracebacks."""
-    source = block.code
+    source = block.code.replace(
+        'if __name__ == "__main__":', "if True:"
+    )  # run as a script, imported as a module
     for written, real in addresses.items():
         source = source.replace(written, real)
     code: CodeType = compile(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from stem_core.checks import Kind, check_kind
 from stem_core.encoding import TaskPayloadEncoderRegistry
 from stem_core.errors import ConfigurationError
 from stem_core.options import check_name
@@ -52,8 +53,15 @@ def assemble(
 ) -> Wiring:
     """Resolve everything an application named.
 
+    :raises TypeError: something is of the wrong type.
     :raises ConfigurationError: something is not installed, misspelt, or does not fit.
     """
+    check_kind("max_payload", max_payload, Kind((int,), "a whole number of bytes"))
+    check_kind(
+        "encoders",
+        encoders,
+        Kind((TaskPayloadEncoderRegistry, Iterable), "a registry, or encoders in a list"),
+    )
     if max_payload < 1:
         raise ConfigurationError(f"max_payload={max_payload} must be a positive number of bytes")
     catalogue = plugins if isinstance(plugins, Catalogue) else discover(None, environment, plugins or ())

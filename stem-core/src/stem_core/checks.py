@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
@@ -121,7 +120,9 @@ def check_keywords(given: Iterable[str], known: Iterable[str], of: str, elsewher
             continue
         if name in elsewhere:
             raise TypeError(f"{of} has no {name!r}: {elsewhere[name]}")
-        close = difflib.get_close_matches(name, fields, n=1)
+        from difflib import get_close_matches  # of errors alone
+
+        close = get_close_matches(name, fields, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(fields)}"
         raise TypeError(f"{of} has no {name!r}; {hint}")
 

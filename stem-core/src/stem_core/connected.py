@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from stem_core.checks import FLAG, check_kind
 from stem_core.encoding import TaskPayloadEncoderRegistry
 from stem_core.loops import Home
 from stem_core.planning import Planner
@@ -35,6 +36,7 @@ class Connected:
         strict: bool,
         publish_timeout: float,
     ) -> None:
+        check_kind("strict", strict, FLAG)
         self._known = tasks
         self._routing = routing
         self._strict = strict

@@ -25,7 +25,7 @@ import msgspec
 
 from stem_core.errors import DecodeError, EncodeError
 
-__all__ = ["MAX_CONTAINERS", "MAX_NESTING", "check_plain", "in_arguments", "to_plain"]
+__all__ = ["MAX_CONTAINERS", "MAX_NESTING", "check_plain", "in_arguments", "in_result", "to_plain"]
 
 MAX_NESTING: Final = 64
 #: Most lists and maps of one encoded value: a byte that opens one becomes a hundred bytes of Python.
@@ -66,6 +66,14 @@ def in_arguments(error: EncodeError, task: str) -> EncodeError:
         if text.startswith(start):
             return EncodeError(f"args{text.removeprefix(start)} (of task {task!r})")
     return error
+
+
+def in_result(error: EncodeError, task: str) -> EncodeError:
+    """An error of encoding a result, its path as whoever wrote the task knows it: ``result.order``."""
+    text = str(error)
+    return (
+        EncodeError(f"result{text.removeprefix('$')} (of task {task!r})") if text.startswith("$") else error
+    )
 
 
 class _Fault(Exception):

@@ -144,6 +144,12 @@ class Catalogue:
 
     def _missing(self, specs: Mapping[str, Any], kind: str, asked: str, key: str) -> str:
         words = [f"No {kind} for {asked!r}.", f"Installed: {', '.join(sorted(specs)) or 'none'}."]
+        if key not in _KNOWN:
+            from difflib import get_close_matches  # of errors alone
+
+            for meant in get_close_matches(key, {*specs, *_KNOWN}, n=1, cutoff=0.75):
+                words.append(f"Did you mean {asked.replace(key, meant)!r}?")
+                key = meant
         distribution = _KNOWN.get(key)
         installed = {each.distribution for each in self.plugins}
         if distribution and distribution.partition("[")[0] not in installed:

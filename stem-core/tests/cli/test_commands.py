@@ -87,6 +87,15 @@ def test_every_argument_of_worker_has_its_flag(shop: Shop) -> None:
             assert f"--{renamed.get(name, name).replace('_', '-')}" in said, name
 
 
+def test_a_broker_of_one_process_is_told(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "alone.py").write_text("from stem_core import Stem\nstem = Stem('memory://')\n")
+    for words in (("enqueue", "alone:stem", "add"), ("queues", "--app", "alone:stem"), ("worker", "alone:stem", "--until-empty")):
+        done = shop(*words)
+        assert done.status == 0, done
+        assert "The broker (MemoryBroker) lives in one process" in done.err
+    assert "lives in one process" not in shop("queues", "--app", "shop:stem").err
+
+
 def test_queues_may_have_weights_and_names_may_hold_anything() -> None:
     assert _queues(["mail", "a=b", "default"]) == ["mail", "a=b", "default"]
     assert _queues(["mail=3", "a=b", "default"]) == {"mail": 3, "a=b": 1, "default": 1}

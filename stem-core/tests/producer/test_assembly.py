@@ -35,6 +35,8 @@ def test_a_scheme_without_a_backend_has_none(clean_environment: Any) -> None:
     ("broker", "arguments", "words"),
     [
         ("amqp://host", {}, r"No broker for 'amqp://'\. Installed: .*memory.*sqlite"),
+        ("sqllite:///stem.db", {}, "Did you mean 'sqlite://'"),
+        ("memory://", {"args_encoder": "jsn"}, "Did you mean 'json'"),
         ("nothing", {}, "'nothing' is not a URL"),
         ("memory://", {"backend": "amqp://host"}, "No backend for 'amqp://'"),
         ("memory://", {"args_encoder": "yaml"}, "No encoder for 'yaml'"),
@@ -53,6 +55,23 @@ def test_what_is_wrong_is_named(
 ) -> None:
     with pytest.raises(ConfigurationError, match=words):
         Stem(broker, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"strict": "yes"}, "strict='yes' must be True or False"),
+        ({"max_payload": "1M"}, "max_payload='1M' must be a whole number of bytes"),
+        ({"max_payload": True}, "max_payload=True"),
+        ({"encoders": None}, "encoders=None must be a registry"),
+        ({"publish_timeout": "10"}, "'10' is not a duration"),
+    ],
+)
+def test_what_is_of_the_wrong_type_is_named(
+    clean_environment: Any, arguments: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(TypeError, match=words):
+        Stem("memory://", **arguments)
 
 
 def test_an_uninstalled_adapter_says_what_to_install(clean_environment: Any) -> None:

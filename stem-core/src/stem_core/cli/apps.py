@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from stem_core.cli.output import say
 from stem_core.errors import ConfigurationError
 from stem_core.producer import Stem
 
-__all__ = ["add_app_option", "chosen", "load", "load_object", "with_stem"]
+__all__ = ["add_app_option", "chosen", "load", "load_object", "warn_if_alone", "with_stem"]
 
 T = TypeVar("T")
 
@@ -96,11 +97,22 @@ def with_stem(stem: Stem, work: Callable[[Stem], Awaitable[T]]) -> T:
     """``work`` done with ``stem`` open, on a loop of its own."""
     import asyncio
 
+    warn_if_alone(stem)
+
     async def run() -> T:
         async with stem:
             return await work(stem)
 
     return asyncio.run(run())
+
+
+def warn_if_alone(stem: Stem) -> None:
+    """Say so when nothing done here is seen by any other process: it looks like work that is lost."""
+    if not stem.broker.capabilities.multi_process:
+        say(
+            f"The broker ({type(stem.broker).__name__}) lives in one process: what other processes enqueue does not come here, and what is enqueued here "
+            "ends with this one. Use sqlite:///stem.db, or a server"
+        )
 
 
 def _broken(name: str, error: BaseException) -> ConfigurationError:

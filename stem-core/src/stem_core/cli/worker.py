@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from stem_core.cli.apps import load, load_object
+from stem_core.cli.apps import load, load_object, warn_if_alone
 from stem_core.cli.values import duration, size
 from stem_core.errors import ConfigurationError
 from stem_core.operations.health import Address
@@ -156,6 +156,7 @@ def _work(arguments: argparse.Namespace) -> int:
     from stem_core.operations.serving import loop_factory, serve
 
     worker = build(arguments)
+    warn_if_alone(worker.stem)
     health = _address(arguments) if arguments.line is None else None
     runner = asyncio.Runner(loop_factory=loop_factory())
     try:

@@ -6,7 +6,8 @@ from typing import Any
 
 from stem_core.encoding import TaskPayloadEncoderRegistry
 from stem_core.envelope import Envelope
-from stem_core.errors import ConfigurationError, DecodeError, PayloadTooLarge
+from stem_core.errors import ConfigurationError, DecodeError, EncodeError, PayloadTooLarge
+from stem_core.plain import in_result
 from stem_core.ports.encoder import EncodeContext
 
 __all__ = ["decode_arguments", "encode_result", "keeps_result"]
@@ -56,7 +57,10 @@ def encode_result(
     context = None
     if chain.wants_context:
         context = EncodeContext(purpose="result", namespace=namespace, id=envelope.id, chain=chain_id)
-    payload = chain.encode(value, context)
+    try:
+        payload = chain.encode(value, context)
+    except EncodeError as error:
+        raise in_result(error, envelope.name) from None
     if len(payload) > limit:
         raise PayloadTooLarge(
             f"The result of {envelope.name!r} is {len(payload)} bytes; the limit is {limit}. Return a reference to the "
