@@ -1,7 +1,9 @@
 """Concurrent publishes of one loop, gathered into batches while a batch is in flight.
 
-A lone publish is sent at once, by its caller; what arrives meanwhile waits for it and goes together. Each publish has
-its own deadline and its own fate: a caller that gives up, or a message that is refused, touches nobody else.
+A lone publish is sent at once; what arrives meanwhile waits for its end and goes together. Where the store can be
+sent to without waiting (:class:`~stem_core.ports.Starter`), a batch that is large enough does not wait: it is sent
+by the caller that completes it, and the store works on it while the next calls are made ready. Each publish has its
+own deadline and its own fate: a caller that gives up, or a message that is refused, touches nobody else.
 """
 
 from __future__ import annotations
@@ -9,43 +11,62 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final
 
 from stem_core.envelope import Message
 from stem_core.errors import AdapterError, PublishError, StemError
 from stem_core.options import TaskRetryPolicy
 from stem_core.retry import backoff
-from stem_core.sending import Publish, out_of_reach, record_refused, send, unknown_fate
+from stem_core.sending import Publish, note_stored, out_of_reach, record_refused, send, start, unknown_fate
 from stem_core.wiring import Wiring
 
-__all__ = ["MOST_AT_ONCE", "Coalescer"]
+__all__ = ["ENOUGH", "MOST_AT_ONCE", "Coalescer"]
 
 #: Most messages of one batch: large enough to hide a round trip, small enough not to hold up a store.
 MOST_AT_ONCE: Final = 1000
+#: Messages of one batch that does not wait: soon full, and large enough that its own cost is small.
+ENOUGH: Final = 100
 #: How a publish is retried when ``retry=True`` comes without a policy.
 DEFAULT_RETRY: Final = TaskRetryPolicy(backoff=True, default_delay=0.2, backoff_max=5.0, max_retries=3)
 #: What a message with an idempotent publish gets unasked: one more try at once.
 _ONCE_MORE: Final = TaskRetryPolicy(max_retries=1)
 
 
-class Waiting:
-    """A publish and who waits for it: behind others through a future, or alone in the task that sends it."""
+class Batch:
+    """Publishes that go together; of each its deadline and the future its caller waits for."""
 
-    __slots__ = ("deadline", "future", "in_flight", "late", "publish", "task")
+    __slots__ = ("deadlines", "futures", "in_flight", "publishes")
 
-    def __init__(self, publish: Publish, deadline: float) -> None:
-        self.publish = publish
-        self.deadline = deadline
+    def __init__(self) -> None:
+        self.publishes: list[Publish] = []
+        self.futures: list[asyncio.Future[None]] = []
+        self.deadlines: list[float] = []
         self.in_flight = False
-        self.future: asyncio.Future[None] | None = None
-        self.task: asyncio.Task[Any] | None = None
-        self.late = False
-        """Whether the task was cancelled because the deadline came."""
 
-    @property
-    def over(self) -> bool:
-        return self.task is None if self.future is None else self.future.done()
+    def add(self, publish: Publish, deadline: float, future: asyncio.Future[None]) -> None:
+        self.publishes.append(publish)
+        self.futures.append(future)
+        self.deadlines.append(deadline)
+
+    def leave_out_the_gone(self) -> None:
+        """Forget those whose callers gave up, or whose time is up."""
+        there = [n for n, future in enumerate(self.futures) if not future.done()]
+        if len(there) < len(self.futures):
+            self.publishes = [self.publishes[n] for n in there]
+            self.futures = [self.futures[n] for n in there]
+            self.deadlines = [self.deadlines[n] for n in there]
+
+    def end(self, errors: Sequence[StemError | None]) -> None:
+        """Tell each caller that is still there."""
+        for future, error in zip(self.futures, errors, strict=True):
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
 
 
 class Coalescer:
@@ -58,12 +79,16 @@ class Coalescer:
         self.timeout = timeout
         self._wiring = wiring
         self._open = open
-        self._gathered: deque[Waiting] = deque()
-        self._outstanding: deque[Waiting] = deque()  # in the order of their deadlines
+        self._gathered: deque[Batch] = deque()
+        """Those to be sent; the last one is still added to, until it is full."""
+        self._outstanding: dict[Batch, None] = {}
+        """Those and the ones in flight, oldest first."""
         self._alarm: asyncio.TimerHandle | None = None
-        self._busy = False
-        """Whether something is on its way: what comes now gathers behind it."""
-        self._sender: asyncio.Task[None] | None = None
+        self._in_flight = 0
+        """Batches on their way."""
+        self._must_wait = False
+        """Whether nothing more can be sent before one of them has landed."""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._idle: asyncio.Future[None] | None = None
         """What :meth:`close` waits for."""
         self._closed = False
@@ -84,9 +109,8 @@ class Coalescer:
     async def publish_many(self, publishes: list[Publish]) -> list[StemError | None]:
         """Store messages in as few round trips as may be, in order; None or its error for each."""
         started = asyncio.get_running_loop().time()
-        answers: list[StemError | None] = []
-        for start in range(0, len(publishes), MOST_AT_ONCE):
-            answers += await self._send_in_time(publishes[start : start + MOST_AT_ONCE])
+        self._announce(publishes)
+        answers = await self._send_all(publishes)
         failed = [(i, error) for i, error in enumerate(answers) if error is not None]
         if failed:
             again = (self._try_again(publishes[i], error, started) for i, error in failed)
@@ -109,7 +133,7 @@ class Coalescer:
     async def close(self) -> None:
         """Wait for what is gathered and in flight; nothing more is taken."""
         self._closed = True
-        if self._busy:
+        if self._in_flight:
             self._idle = self._idle or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._idle)
         if self._alarm is not None:
@@ -134,101 +158,137 @@ class Coalescer:
             await record_refused(self._wiring, publish, error)
         raise error
 
-    async def _once(self, publish: Publish, loop: asyncio.AbstractEventLoop) -> None:
-        """Send it now, or with what gathers behind what is being sent."""
+    def _announce(self, publishes: Sequence[Publish]) -> None:
+        if self._wiring.hooks("stem_before_publish"):
+            for each in publishes:
+                self._wiring.emit("stem_before_publish", envelope=each.envelope)
+
+    # one by one
+
+    def _once(self, publish: Publish, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """Send it now, or with what gathers behind what is being sent; done when it is stored."""
         if self._closed:
             raise StemError(f"Task {publish.envelope.id} was not published: this Stem was closed.")
-        waiting = Waiting(publish, loop.time() + self.timeout)
-        self._outstanding.append(waiting)
+        self._announce([publish])
+        future: asyncio.Future[None] = loop.create_future()
+        deadline = loop.time() + self.timeout
+        most = MOST_AT_ONCE if self._wiring.starter is None else ENOUGH
+        if not self._gathered or len(self._gathered[-1].futures) >= most:
+            self._gathered.append(Batch())
+            self._outstanding[self._gathered[-1]] = None
+        batch = self._gathered[-1]
+        batch.add(publish, deadline, future)
         if self._alarm is None:  # one for all that are outstanding: most are done long before it rings
-            self._alarm = loop.call_at(waiting.deadline, self._expire, loop)
-        if self._busy:
-            waiting.future = loop.create_future()
-            self._gathered.append(waiting)
-            await waiting.future
-        else:
-            self._busy = True
-            try:
-                await self._send_alone(waiting)
-            finally:
-                waiting.task = None
-                self._forget_done()
-                self._go_on(loop)
+            self._alarm = loop.call_at(deadline, self._expire, loop)
+        if not self._in_flight or (len(batch.futures) >= most and not self._must_wait):
+            self._go_on()
+        return future
 
-    async def _send_alone(self, waiting: Waiting) -> None:
-        """What ``asyncio.timeout`` does, with the timer that all share: one of its own costs as much as the sealing."""
-        task = asyncio.current_task()
-        assert task is not None  # nothing else can await
-        waiting.task, before = task, task.cancelling()
-        error: StemError | None
+    def _go_on(self) -> None:
+        """Send what has gathered: at once as far as that can be, else one batch when nothing is in flight."""
+        while self._gathered and not self._must_wait:
+            batch = self._gathered[0]
+            batch.leave_out_the_gone()
+            if not batch.publishes:
+                del self._outstanding[self._gathered.popleft()]
+                continue
+            begun = start(self._wiring, batch.publishes, self.timeout, partial(self._landed, batch))
+            if not begun:
+                self._must_wait = True
+                if self._in_flight:  # it must not overtake
+                    return
+            self._gathered.popleft()
+            self._in_flight += 1
+            batch.in_flight = True
+            if not begun:
+                self._see_through(batch)
+
+    def _landed(self, batch: Batch, answers: Sequence[bool] | Exception) -> None:
+        if isinstance(answers, Exception):
+            self._see_through(batch, answers)
+            return
+        note_stored(self._wiring, batch.publishes, answers)
+        batch.end([None] * len(answers))
+        self._has_ended(batch)
+
+    def _see_through(self, batch: Batch, failure: Exception | None = None) -> None:
+        """Send a batch, or see to what failed, in a task of its own: whoever is cancelled, it goes on."""
+        task = asyncio.get_running_loop().create_task(self._send_and_tell(batch, failure))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send_and_tell(self, batch: Batch, failure: Exception | None) -> None:
         try:
-            (error,) = await self._send([waiting.publish])
-        except asyncio.CancelledError as cancelled:
-            if not waiting.late or task.uncancel() > before:
-                raise  # it was somebody else
-            error = self._too_late(waiting.publish, cancelled)
-        else:
-            if waiting.late:
-                task.uncancel()
-        if error is not None:
-            raise error
+            batch.end(await self._send_in_time(batch.publishes, failure))
+        finally:
+            self._has_ended(batch)
 
-    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Send what has gathered behind a lone publish."""
-        if self._gathered:
-            # A task of its own: whoever is cancelled, the batch goes on.
-            self._sender = loop.create_task(self._send_gathered())
-        else:
-            self._rest()
-
-    def _rest(self) -> None:
-        self._busy, self._sender = False, None
-        if self._idle is not None and not self._idle.done():
+    def _has_ended(self, batch: Batch) -> None:
+        """One batch less is in flight; what gathered behind it goes."""
+        del self._outstanding[batch]
+        self._in_flight -= 1
+        self._must_wait = False
+        self._go_on()
+        if not self._in_flight and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
-    async def _send_gathered(self) -> None:
-        try:
-            while batch := self._next_batch():
-                errors = await self._send_in_time([each.publish for each in batch])
-                for waiting, error in zip(batch, errors, strict=True):
-                    if waiting.future is None or waiting.future.done():
-                        continue
-                    if error is None:
-                        waiting.future.set_result(None)
-                    else:
-                        waiting.future.set_exception(error)
-                self._forget_done()
-        finally:
-            self._rest()
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Fail every publish whose deadline has come; ring again for the next one."""
+        self._alarm = None
+        now = loop.time()
+        for batch in self._outstanding:
+            for publish, deadline, future in zip(
+                batch.publishes, batch.deadlines, batch.futures, strict=True
+            ):
+                if future.done():
+                    continue
+                if deadline > now:
+                    self._alarm = loop.call_at(deadline, self._expire, loop)
+                    return
+                future.set_exception(self._expired(publish, in_flight=batch.in_flight))
 
-    def _next_batch(self) -> list[Waiting]:
-        """What is gathered, without those whose callers are gone."""
-        batch: list[Waiting] = []
-        while self._gathered and len(batch) < MOST_AT_ONCE:
-            waiting = self._gathered.popleft()
-            if not waiting.over:
-                waiting.in_flight = True
-                batch.append(waiting)
-        return batch
+    def _expired(self, publish: Publish, *, in_flight: bool) -> StemError:
+        if not self._wiring.is_open:
+            return out_of_reach(publish, TimeoutError())
+        if in_flight:
+            return unknown_fate(publish, TimeoutError())
+        return _never_sent(publish.message, self.timeout)
 
-    def _forget_done(self) -> None:
-        while self._outstanding and self._outstanding[0].over:
-            self._outstanding.popleft()
+    # batches
 
-    async def _send_in_time(self, batch: list[Publish]) -> list[StemError | None]:
+    async def _send_all(self, publishes: list[Publish]) -> list[StemError | None]:
+        """Send in order: batches at once as far as that can be, then one that is waited for, and so on."""
+        loop = asyncio.get_running_loop()
+        answers: list[StemError | None] = []
+        while (at := len(answers)) < len(publishes):
+            begun: list[tuple[list[Publish], asyncio.Future[Sequence[bool] | Exception]]] = []
+            while at < len(publishes):
+                batch, future = publishes[at : at + ENOUGH], loop.create_future()
+                if not start(self._wiring, batch, self.timeout, partial(_tell, future)):
+                    break
+                begun.append((batch, future))
+                at += len(batch)
+            for batch, future in begun:
+                ended = await future
+                if isinstance(ended, Exception):
+                    answers += await self._send_in_time(batch, ended)
+                else:
+                    note_stored(self._wiring, batch, ended)
+                    answers += [None] * len(batch)
+            if at < len(publishes):
+                answers += await self._send_in_time(publishes[at : at + MOST_AT_ONCE])
+        return answers
+
+    async def _send_in_time(
+        self, batch: list[Publish], failure: Exception | None = None
+    ) -> list[StemError | None]:
+        """Send a batch, or see to what it failed with; None or its error for each."""
         try:
             async with asyncio.timeout(self.timeout):
-                return await self._send(batch)
+                await self.ready()
+                return await send(self._wiring, batch, failure)
         except TimeoutError as error:
             return [self._too_late(each, error) for each in batch]
-
-    async def _send(self, batch: list[Publish]) -> list[StemError | None]:
-        if self._wiring.hooks("stem_before_publish"):
-            for each in batch:
-                self._wiring.emit("stem_before_publish", envelope=each.envelope)
-        try:
-            await self.ready()
-            return await send(self._wiring, batch)
         except AdapterError as error:
             return [out_of_reach(each, error) for each in batch]
         except StemError as error:
@@ -239,27 +299,10 @@ class Coalescer:
         late.__cause__ = error
         return unknown_fate(publish, late) if self._wiring.is_open else out_of_reach(publish, late)
 
-    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Fail every publish whose deadline has come; ring again for the next one."""
-        self._alarm = None
-        now = loop.time()
-        outstanding = self._outstanding
-        while outstanding and (outstanding[0].over or outstanding[0].deadline <= now):
-            waiting = outstanding.popleft()
-            if waiting.over:
-                continue
-            if waiting.future is None:
-                waiting.late = True
-                if waiting.task is not None:
-                    waiting.task.cancel()
-            elif not self._wiring.is_open:
-                waiting.future.set_exception(out_of_reach(waiting.publish, TimeoutError()))
-            elif waiting.in_flight:
-                waiting.future.set_exception(unknown_fate(waiting.publish, TimeoutError()))
-            else:
-                waiting.future.set_exception(_never_sent(waiting.publish.message, self.timeout))
-        if outstanding:
-            self._alarm = loop.call_at(outstanding[0].deadline, self._expire, loop)
+
+def _tell(future: asyncio.Future[Sequence[bool] | Exception], answers: Sequence[bool] | Exception) -> None:
+    if not future.done():  # else who waited for it gave up
+        future.set_result(answers)
 
 
 def _limit(policy: TaskRetryPolicy) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from stem_core import transactions
@@ -218,6 +219,7 @@ class Stem(Connected):
         :raises PublishError: the broker did not, or may not have, stored it.
         """
         draft = self._planner.draft(call, strict=strict)
+        del call  # many may wait at once, and need not hold on to it
         if draft.plan.asked.publish_connection is not None:
             await self._home.run(_opened)
             await transactions.commit_on(self.wiring, draft)
@@ -226,9 +228,7 @@ class Stem(Connected):
         if residence is not None and not draft.plan.asked.unique:
             await residence.coalescer.publish(draft.publish)
             return self._handle(draft)
-        return self._handle(
-            draft, await self._home.run(lambda residence: _publish(residence, draft), connected=False)
-        )
+        return self._handle(draft, await self._home.run(partial(_publish, draft=draft), connected=False))
 
     def enqueue_call_sync(self, call: Signature[R], *, strict: bool | None = None) -> TaskHandle[R]:
         """:meth:`enqueue_call` from code without an event loop."""

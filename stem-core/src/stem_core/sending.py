@@ -14,11 +14,11 @@ import msgspec
 from stem_core.envelope import Envelope, Message
 from stem_core.errors import AdapterError, PayloadTooLarge, PublishError, StemError, UnsupportedCapability
 from stem_core.options import TaskRetryPolicy
-from stem_core.ports.committer import Step
+from stem_core.ports.committer import Ended, Step
 from stem_core.status import PUBLISH_FAILED, StatusUpdate, TaskError, TaskState
 from stem_core.wiring import Wiring
 
-__all__ = ["Publish", "out_of_reach", "record_refused", "send", "unknown_fate"]
+__all__ = ["Publish", "note_stored", "out_of_reach", "record_refused", "send", "start", "unknown_fate"]
 
 _log = logging.getLogger("stem")
 
@@ -41,13 +41,25 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 _DEFINITE = (PayloadTooLarge, UnsupportedCapability)
 
 
-async def send(wiring: Wiring, batch: Sequence[Publish]) -> list[StemError | None]:
+def start(wiring: Wiring, batch: Sequence[Publish], timeout: float, ended: Ended) -> bool:
+    """Begin to publish ``batch`` without waiting, where the store can; see :meth:`Starter.start`."""
+    starter = wiring.starter
+    return starter is not None and starter.start([each.step() for each in batch], timeout, ended)
+
+
+async def send(
+    wiring: Wiring, batch: Sequence[Publish], failure: Exception | None = None
+) -> list[StemError | None]:
     """Publish ``batch``; None for each that is stored, else its error.
+
+    :param failure: what it failed with already, when it was started.
 
     A definite refusal is narrowed down by smaller sends to the messages that deserve it. After anything else
     any part of the batch may be stored: each gets a :exc:`PublishError` with ``outcome="unknown"``.
     """
     try:
+        if failure is not None:
+            raise failure
         accepted = await _store(wiring, batch)
     except PublishError as error:
         if error.outcome == "unknown":
@@ -64,14 +76,19 @@ async def send(wiring: Wiring, batch: Sequence[Publish]) -> list[StemError | Non
     except Exception as error:  # noqa: BLE001 (an adapter may raise anything; the fate is unknown)
         return [unknown_fate(each, error) for each in batch]
     else:
-        if wiring.hooks("stem_after_publish"):
-            for each, stored in zip(batch, accepted, strict=True):
-                wiring.emit("stem_after_publish", envelope=each.envelope, accepted=stored)
+        note_stored(wiring, batch, accepted)
         return [None] * len(batch)
     if len(batch) == 1:
         return [_refused(batch[0], refusal)]
     middle = len(batch) // 2
     return await send(wiring, batch[:middle]) + await send(wiring, batch[middle:])
+
+
+def note_stored(wiring: Wiring, batch: Sequence[Publish], accepted: Sequence[bool]) -> None:
+    """Tell who watches that ``batch`` is stored."""
+    if wiring.hooks("stem_after_publish"):
+        for each, stored in zip(batch, accepted, strict=True):
+            wiring.emit("stem_after_publish", envelope=each.envelope, accepted=stored)
 
 
 async def record_refused(wiring: Wiring, publish: Publish, error: StemError) -> None:

@@ -20,7 +20,7 @@ from stem_core.envelope import Envelope
 from stem_core.plugins import Catalogue
 from stem_core.ports.backend import Backend
 from stem_core.ports.broker import Broker
-from stem_core.ports.committer import Committer
+from stem_core.ports.committer import Committer, Starter
 from stem_core.ports.outbox import Outbox
 from stem_core.ports.signer import PayloadSigner
 
@@ -47,6 +47,8 @@ class Wiring:
     make_outbox: Callable[[], Outbox] | None = None
     committer: Committer | None = field(default=None, init=False)
     """Set by :meth:`open` when broker and backend are in one store."""
+    starter: Starter | None = field(default=None, init=False)
+    """The committer, if it can start steps without waiting."""
     is_open: bool = field(default=False, init=False)
 
     async def open(self) -> None:
@@ -61,6 +63,7 @@ class Wiring:
                 await adapter.open()
                 opened.push_async_callback(adapter.close)
             self.committer = self.broker.join(self.backend) if self.backend is not None else None
+            self.starter = self.committer if isinstance(self.committer, Starter) else None
             opened.pop_all()
         self.is_open = True
 
@@ -69,7 +72,7 @@ class Wiring:
         if not self.is_open:
             return
         self.is_open = False
-        self.committer = None
+        self.committer = self.starter = None
         async with AsyncExitStack() as closing:
             for adapter in self._adapters():
                 closing.push_async_callback(adapter.close)

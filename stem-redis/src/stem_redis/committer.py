@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
+from stem_core.errors import AdapterError
 from stem_core.ports.capabilities import BrokerCapabilities
-from stem_core.ports.committer import Step
+from stem_core.ports.committer import Ended, Step
 from stem_redis.batches import MOST_STEPS, check_message, commit_calls
 from stem_redis.connection import Server
-from stem_redis.enqueues import are_new_work, enqueue_calls
-from stem_redis.errors import Refused, as_publish_error
+from stem_redis.enqueues import are_new_work, enqueue_calls, fit_one_call
+from stem_redis.errors import Refused, as_publish_error, is_unknown_script, refusal
 from stem_redis.keys import Keys
 from stem_redis.scripts import SCRIPTS
 from stem_redis.wire import receipt_parts
@@ -22,13 +25,48 @@ _MOST_STEPS: Final = 5000
 
 
 class RedisCommitter:
-    """Implements ``stem_core.ports.Committer``."""
+    """Implements ``stem_core.ports.Starter``."""
 
     def __init__(self, server: Server, keys: Keys, once_ttl: int, capabilities: BrokerCapabilities) -> None:
         self._server = server
         self._keys = keys
         self._once_ttl = once_ttl
         self._capabilities = capabilities
+        self._mending: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
+
+    def start(self, steps: Sequence[Step], timeout: float, ended: Ended) -> bool:
+        """New work that fits one script call. It goes behind what was started before, on one connection."""
+        if self._mending or not fit_one_call(steps, self._capabilities):
+            return False
+        ((keys, arguments),) = enqueue_calls(self._keys, steps)
+        command = self._server.invocation("enqueue", keys, *arguments)
+        return self._server.begin(command, timeout, partial(self._answered, steps, ended))
+
+    def _answered(self, steps: Sequence[Step], ended: Ended, answers: list[Any] | AdapterError) -> None:
+        if isinstance(answers, AdapterError):
+            ended(answers)
+            return
+        (answer,) = answers
+        if answer == len(steps):
+            ended([True] * answer)
+        elif isinstance(answer, int) or is_unknown_script(answer):
+            task = asyncio.get_running_loop().create_task(self._mend(steps, ended))
+            self._mending.add(task)
+            task.add_done_callback(self._mending.discard)
+        else:
+            error = refusal(answer, self._server.masked)
+            ended(as_publish_error(error, some_done=False) if isinstance(error, Refused) else error)
+
+    async def _mend(self, steps: Sequence[Step], ended: Ended) -> None:
+        """Do what was not done, because it was not usual or the script was not known. Each in its turn."""
+        try:
+            async with self._turn:
+                answers = await self.commit(steps)
+        except Exception as error:  # noqa: BLE001 (whoever started it is told)
+            ended(error)
+        else:
+            ended(answers)
 
     async def commit(self, steps: Sequence[Step]) -> Sequence[bool]:
         self._server.check_open()

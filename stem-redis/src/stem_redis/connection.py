@@ -1,8 +1,8 @@
 """The connections to one server.
 
-A pool of them for short commands, and some lent to who blocks (:meth:`Server.lend`). Nothing is sent twice:
-a request that may have reached the server fails, and the caller, who knows what a repeat would do, decides.
-Every request has a deadline, so a half-open connection is noticed.
+A pool of them for short commands, one for what is begun without waiting (:meth:`Server.begin`), and some lent to who
+blocks (:meth:`Server.lend`). Nothing is sent twice: a request that may have reached the server fails, and the caller,
+who knows what a repeat would do, decides. Every request has a deadline, so a half-open connection is noticed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from stem_core.errors import AdapterError, ConfigurationError
 from stem_core.ports.specs import AdapterOptions
 from stem_core.url import mask, unescaped
 from stem_redis.errors import Refused, is_unknown_script, refusal
-from stem_redis.link import Command, Link, pack
+from stem_redis.link import Answered, Command, Link, pack
 from stem_redis.scripts import SCRIPTS, Script
 
-__all__ = ["Server"]
+__all__ = ["Server", "call_of"]
 
 #: URL options for redis-py's connection, besides those of this package.
 _DRIVER_OPTIONS: Final = {
@@ -52,6 +52,7 @@ class Server:
         self._slots = asyncio.Semaphore(own["max_connections"])
         self._idle: list[Link] = []
         self._lent: set[Link] = set()
+        self._pipe: Link | None = None
         self._opened = False
         self._closed = False
         self.identity: tuple[object, ...] | None = None
@@ -94,6 +95,8 @@ class Server:
     async def close(self) -> None:
         self._closed = True
         links, self._idle = [*self._idle, *self._lent], []
+        if self._pipe is not None:
+            links.append(self._pipe)
         self._lent.clear()
         for link in links:
             await link.close()
@@ -117,7 +120,7 @@ class Server:
 
     def invocation(self, script: str, keys: Sequence[str], *args: bytes | str | int) -> Command:
         """The command that runs a script; :meth:`answer_of` reads its answer."""
-        return ("EVALSHA", SCRIPTS[script].sha, len(keys), *keys, *args)
+        return call_of(SCRIPTS[script], keys, args)
 
     async def answer_of(self, answer: Any, script: str, keys: Sequence[str], *args: bytes | str | int) -> Any:
         """What a script answered to its :meth:`invocation`. Run again if the server did not know it.
@@ -128,6 +131,31 @@ class Server:
             (answer,) = await self._exchange([("EVAL", SCRIPTS[script].text, len(keys), *keys, *args)])
         self.raise_refusal(answer)
         return answer
+
+    def begin(self, command: Command, timeout: float, answered: Answered) -> bool:
+        """Send a command now, behind those begun before it, and tell ``answered`` in time what came of it.
+
+        :param timeout: seconds after which it fails, if :attr:`timeout` is not less.
+        :returns: False when no connection is at hand, or the server takes less than it is sent; nothing was sent.
+        """
+        pipe = self._pipe
+        if pipe is None or not pipe.alive:
+            pipe = self._pipe = self._another_pipe(pipe)
+        if pipe is None or pipe.full:
+            return False
+        pipe.begin([pack(*command)], min(timeout, self.timeout), answered)
+        return True
+
+    def _another_pipe(self, broken: Link | None) -> Link | None:
+        """A connection out of the pool, which may make another. It gets the broken one, to be closed with time."""
+        if self._closed:
+            return None
+        pipe = next((each for each in self._idle if each.alive), None)
+        if pipe is not None:
+            self._idle.remove(pipe)
+        if broken is not None:
+            self._idle.append(broken)
+        return pipe
 
     async def run_all(
         self, script: Script, calls: Iterable[tuple[Sequence[str], Sequence[bytes | str | int]]]
@@ -140,13 +168,19 @@ class Server:
 
         def commands() -> Iterator[Command]:
             for keys, args in calls:
-                sent.append((len(keys), *keys, *args))
-                yield ("EVALSHA", script.sha, *sent[-1])
+                sent.append(call_of(script, keys, args))
+                yield sent[-1]
 
-        answers = await self._exchange(commands())
+        return await self.answers_of(script, sent, await self._exchange(commands()))
+
+    async def answers_of(self, script: Script, sent: Sequence[Command], answers: list[Any]) -> list[Any]:
+        """What a script answered to calls that were sent. Those for which the server did not know it run now.
+
+        :raises AdapterError: as :meth:`run_all`.
+        """
         lost = [n for n, answer in enumerate(answers) if is_unknown_script(answer)]
         if lost:
-            again: list[Command] = [("EVAL", script.text, *sent[n]) for n in lost]
+            again: list[Command] = [("EVAL", script.text, *sent[n][2:]) for n in lost]
             for n, answer in zip(lost, await self._exchange(again), strict=True):
                 answers[n] = answer
         for n, answer in enumerate(answers):
@@ -221,6 +255,11 @@ class Server:
             self._idle.append(link)
         else:
             await link.close()
+
+
+def call_of(script: Script, keys: Sequence[str], args: Sequence[bytes | str | int]) -> Command:
+    """The command that runs a script."""
+    return ("EVALSHA", script.sha, len(keys), *keys, *args)
 
 
 def _parse(url: str) -> tuple[type[AbstractConnection], dict[str, Any], dict[str, Any]]:

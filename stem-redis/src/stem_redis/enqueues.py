@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from stem_core.envelope import Message
+from stem_core.ports.capabilities import BrokerCapabilities
 from stem_core.ports.committer import Step
 from stem_core.status import StatusUpdate, TaskState
 from stem_redis.batches import MOST_BYTES, MOST_STEPS, Call, Roots
 from stem_redis.keys import Keys
 from stem_redis.wire import index_hour, microseconds, milliseconds, pack_rows
 
-__all__ = ["are_new_work", "enqueue_calls"]
+__all__ = ["are_new_work", "enqueue_calls", "fit_one_call"]
 
 #: Most values of meta: a script can hand on only so many arguments at once.
 _MOST_META: Final = 100
@@ -21,6 +22,20 @@ _MOST_META: Final = 100
 def are_new_work(steps: Sequence[Step]) -> bool:
     """Whether each step is a message that is ready and its first status, and no id comes twice."""
     return all(map(_is_new_work, steps)) and len({step.publishes[0].id for step in steps}) == len(steps)
+
+
+def fit_one_call(steps: Sequence[Step], capabilities: BrokerCapabilities) -> bool:
+    """Whether this is new work for a single call, and nothing in it can be refused or known."""
+    if not 0 < len(steps) <= MOST_STEPS or not are_new_work(steps):
+        return False
+    size = 0
+    for step in steps:
+        message = step.publishes[0]
+        if message.once or message.route or not 0 <= message.priority < capabilities.priority_levels:
+            return False
+        size += len(message.sealed)
+    most = MOST_BYTES if capabilities.max_size is None else min(MOST_BYTES, capabilities.max_size)
+    return size < most
 
 
 def _is_new_work(step: Step) -> bool:

@@ -88,4 +88,6 @@ def is_unknown_script(answer: object) -> bool:
 def as_publish_error(error: AdapterError, *, some_done: bool) -> PublishError:
     """The same for a publish, of which ``some_done`` says that a part is stored."""
     nothing = isinstance(error, Refused | Unreached) and not some_done
-    return PublishError(str(error), outcome="refused" if nothing else "unknown")
+    told = PublishError(str(error), outcome="refused" if nothing else "unknown")
+    told.__cause__ = error
+    return told

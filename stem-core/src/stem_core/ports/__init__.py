@@ -13,7 +13,7 @@ from stem_core.ports.backend import (
 )
 from stem_core.ports.broker import Broker, QueueStats
 from stem_core.ports.capabilities import BackendCapabilities, BrokerCapabilities
-from stem_core.ports.committer import Committer, Step
+from stem_core.ports.committer import Committer, Ended, Starter, Step
 from stem_core.ports.encoder import (
     ContextPayloadEncoder,
     EncodeContext,
@@ -37,6 +37,7 @@ __all__ = [
     "ContextPayloadEncoder",
     "EncodeContext",
     "EncoderSpec",
+    "Ended",
     "GroupAnswer",
     "GroupOutcome",
     "GroupRecord",
@@ -50,6 +51,7 @@ __all__ = [
     "QueueStats",
     "SignatureBlock",
     "SignerSpec",
+    "Starter",
     "StateEntry",
     "StateRead",
     "Step",

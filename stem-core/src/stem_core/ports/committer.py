@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -11,7 +11,10 @@ from stem_core.envelope import Message, Settlement
 from stem_core.ports.backend import GroupOutcome
 from stem_core.status import StatusUpdate
 
-__all__ = ["Committer", "Step"]
+__all__ = ["Committer", "Ended", "Starter", "Step"]
+
+#: Told what :meth:`Committer.commit` would have returned, or raised.
+Ended = Callable[[Sequence[bool] | Exception], None]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -38,5 +41,25 @@ class Committer(Protocol):
         :raises PayloadTooLarge: before anything was stored.
         :raises PublishError: ``outcome="refused"``: the steps only enqueue, and nothing of them was stored.
         :raises AdapterError: any subset of the steps may have been done, each whole.
+        """
+        ...
+
+
+@runtime_checkable
+class Starter(Committer, Protocol):
+    """A committer that can send steps and come back at once, so that the store works on them while the next are made.
+
+    No adapter has to: without it, and whenever it answers False, the core calls :meth:`commit`.
+    """
+
+    def start(self, steps: Sequence[Step], timeout: float, ended: Ended) -> bool:
+        """Begin what :meth:`commit` does, without waiting for anything. Never raises.
+
+        What is started takes effect in the order it was started in.
+
+        :param timeout: seconds after which it has failed at the latest, its fate unknown.
+        :param ended: called once, on the loop, some time after this has returned.
+        :returns: False when it cannot be done so now, and nothing was sent: there is no connection at hand, too much is
+            under way, or these steps want another way.
         """
         ...
