@@ -50,7 +50,9 @@ _RETRIED: Final = (
 )  # deadlock detected, serialization failure: rolled back, so safe to repeat
 _ATTEMPTS: Final = 8
 _OUTAGE_SECONDS: Final = 1.0
-#: How often the connection at hand goes back, so that the pool can end what is past its lifetime.
+#: Connections that stay out of the pool between two callers: what a worker or a producer that rings uses at a time.
+_MOST_AT_HAND: Final = 2
+#: How often a connection at hand goes back, so that the pool can end what is past its lifetime.
 _POOL_SEES_IT_EVERY: Final = 256
 _PLACEHOLDER: Final = re.compile(r"%\((\w+)\)s")
 
@@ -93,7 +95,7 @@ class Database:
         self._closed = False
         self._out = False
         self._asking = 0
-        self._at_hand: Connection | None = None
+        self._at_hand: list[Connection] = []
         self._returns = 0
 
     async def open(self, prepare: Callable[[Connection], Awaitable[T]]) -> T:
@@ -133,8 +135,8 @@ class Database:
         if self._healing is not None:
             self._healing.cancel()
         pool, self._pool = self._pool, None
-        spare, self._at_hand = self._at_hand, None
-        if spare is not None:
+        spares, self._at_hand = self._at_hand, []
+        for spare in spares:
             await spare.close()
         if pool is not None:
             await pool.close()
@@ -177,15 +179,15 @@ class Database:
         raise AssertionError("unreachable")
 
     async def alone(self, flow: Callable[[], Flow[T]]) -> T:
-        """A flow of at most one statement, which is its own transaction."""
+        """A flow each of whose statements may be its own transaction."""
         made = flow()
         try:
             query = next(made)
-            made.send(await self.run(query.template, query.parameters))
+            while True:
+                query = made.send(await self.run(query.template, query.parameters))
         except StopIteration as end:
             result: T = end.value
             return result
-        raise AssertionError("a flow of more than one statement needs transact()")
 
     async def transact(self, flow: Callable[[], Flow[T]]) -> T:
         """A whole flow in one transaction; started over when it lost a deadlock or asks for it."""
@@ -237,7 +239,7 @@ class Database:
         finally:
             self._returns += 1
             if self._may_stay(connection, pool):
-                self._at_hand = connection
+                self._at_hand.append(connection)
             else:  # a cancellation while it is returned would lose its place in the pool for good
                 await asyncio.shield(pool.putconn(connection))
 
@@ -246,7 +248,7 @@ class Database:
         the same is a fifth faster, and the pool's turns would keep all of them cold.
         """
         return (
-            self._at_hand is None
+            len(self._at_hand) < _MOST_AT_HAND
             and self._pool is pool
             and not self._asking
             and self._returns % _POOL_SEES_IT_EVERY != 0
@@ -262,8 +264,9 @@ class Database:
             # The pool would check for us, but pause a second, then two, after each dead connection: a restarted
             # server that leaves eight of them would cost the next caller its whole timeout.
             while True:
-                connection, self._at_hand = self._at_hand, None
-                if connection is None:
+                if self._at_hand:
+                    connection = self._at_hand.pop()
+                else:
                     connection = await _given(pool, deadline - time.monotonic())
                 if _alive(connection):
                     break

@@ -15,12 +15,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from stem_core.errors import StemError
-from stem_postgres.arrays import Texts
 from stem_postgres.connection import Database
 
 __all__ = ["Doorbell"]
 
-_NOTIFY: Final = "select pg_notify(%(channel)s, payload) from unnest(%(payloads)s) as p (payload)"
+_NOTIFY: Final = "select pg_notify(%(channel)s, %(payload)s)"
 #: Times as long as the last ring took.
 _REST: Final = 5.0
 #: NOTIFY takes less than 8000 bytes.
@@ -67,14 +66,14 @@ class Doorbell:
         with contextlib.suppress(StemError):
             while self._pending:
                 names, self._pending = list(self._pending), {}
-                parameters = {"channel": self._channel, "payloads": Texts(_packed(names))}
                 began = time.monotonic()
-                await self._database.run(_NOTIFY, parameters)
+                for payload in _packed(names):
+                    await self._database.run(_NOTIFY, {"channel": self._channel, "payload": payload})
                 await asyncio.sleep(min(_REST * (time.monotonic() - began), self._longest_rest))
 
 
-def _packed(names: list[str]) -> list[str | None]:
-    payloads: list[str | None] = []
+def _packed(names: list[str]) -> list[str]:
+    payloads: list[str] = []
     lines: list[str] = []
     size = 0
     for name in names:

@@ -39,9 +39,11 @@ __all__ = [
     "EXTEND",
     "LEVELS",
     "PRUNE",
+    "TAKE_OVER",
     "check",
     "claim_columns",
     "delivery_of",
+    "due",
     "held",
     "insert_messages",
     "lock",
@@ -95,6 +97,19 @@ _PUBLISHED: Final[Kinds] = {
 _PUBLISHED_ALIKE: Final = Plain({"priority", "not_before", "delay", "once"})
 
 
+#: Of an insert into message "m": an id that is known stays as it is, one whose memory ended is as good as new.
+TAKE_OVER: Final = """on conflict (namespace, id, queue) do update
+    set seq = excluded.seq, priority = excluded.priority, state = 0, not_before = excluded.not_before,
+        due = excluded.due, lease_until = null,
+        generation = 0, attempt = 0, deliveries = 0, once = excluded.once, sealed = excluded.sealed
+    where m.state = 3 and m.due <= statement_timestamp()"""
+
+
+def due(not_before: str, delay: str) -> str:
+    """When a message published now is due, from the expressions of an instant or null, and of seconds."""
+    return f"greatest({not_before}, statement_timestamp() + make_interval(secs => {delay}))"
+
+
 def insert_messages(plain: Plain, where: str = "") -> str:
     """Insert what :func:`publish_columns` say; an id whose memory ended is taken over.
 
@@ -102,16 +117,12 @@ def insert_messages(plain: Plain, where: str = "") -> str:
     """
     return f"""insert into {{s}}.message as m (seq, namespace, queue, id, priority, not_before, due, once, sealed)
     select p.seq, %(namespace)s, p.queue, p.id, p.priority, p.not_before,
-           greatest(p.not_before, statement_timestamp() + make_interval(secs => p.delay)), p.once, p.sealed
+           {due("p.not_before", "p.delay")}, p.once, p.sealed
     from (select nextval('{{s}}.message_seq_seq') as seq, p.*
           from {relation("m_", _PUBLISHED, "p", plain)}
           {where}) p
     order by p.id, p.queue
-    on conflict (namespace, id, queue) do update
-    set seq = excluded.seq, priority = excluded.priority, state = 0, not_before = excluded.not_before,
-        due = excluded.due, lease_until = null,
-        generation = 0, attempt = 0, deliveries = 0, once = excluded.once, sealed = excluded.sealed
-    where m.state = 3 and m.due <= statement_timestamp()
+    {TAKE_OVER}
     returning m.queue, m.id"""
 
 

@@ -37,6 +37,9 @@ __all__ = [
     "PRUNE",
     "SELECTED",
     "error_text",
+    "expires_at",
+    "meta_text",
+    "prune_after",
     "read_error",
     "record",
     "status_columns",
@@ -118,6 +121,17 @@ def updates_of(prefix: str, plain: Plain) -> str:
     return relation(prefix, _COLUMNS, "u", plain)
 
 
+def expires_at(ttl: str) -> str:
+    """When a status written now, kept for the expression ``ttl`` of seconds, is gone."""
+    return f"coalesce(statement_timestamp() + make_interval(secs => {ttl}), 'infinity')"
+
+
+def prune_after(ttl: str) -> str:
+    """The same as the index has it: rounded up to a sixteenth of the time, a minute at least; null for never."""
+    step = f"greatest(60, {ttl} / 16)"
+    return f"to_timestamp((floor((extract(epoch from statement_timestamp()) + {ttl}) / {step}) + 1) * {step})"
+
+
 def upsert(prefix: str, plain: Plain, where: str = "") -> str:
     """Record the columns called ``prefix``; returns the ids that law 20 accepted. No id may come twice."""
     return f"""insert into {{s}}.status as s (namespace, id, state, rank, generation, attempt, name, queue, payload,
@@ -126,9 +140,7 @@ def upsert(prefix: str, plain: Plain, where: str = "") -> str:
     select %(namespace)s, u.id, u.state, u.rank, u.generation, u.attempt, u.name, u.queue, u.payload,
            u.encoder, u.error, u.reason, u.meta::jsonb, u.progress, coalesce(u.enqueued_at, '-infinity'),
            u.started_at, u.finished_at, u.attention,
-           coalesce(statement_timestamp() + make_interval(secs => u.ttl), 'infinity'),
-           to_timestamp((floor((extract(epoch from statement_timestamp()) + u.ttl) / greatest(60, u.ttl / 16)) + 1)
-                        * greatest(60, u.ttl / 16))
+           {expires_at("u.ttl")}, {prune_after("u.ttl")}
     from {updates_of(prefix, plain)}
     {where}
     order by u.id
@@ -200,7 +212,7 @@ def status_columns(prefix: str, updates: Sequence[StatusUpdate], steps: Sequence
         "encoder": [each.encoder for each in updates],
         "error": [error_text(each.error) for each in updates],
         "reason": [each.reason for each in updates],
-        "meta": [_meta_text(each.meta) for each in updates],
+        "meta": [meta_text(each.meta) for each in updates],
         "progress": [None if each.progress is None else _json(each.progress).decode() for each in updates],
         "enqueued_at": [each.enqueued_at for each in updates],
         "started_at": [each.started_at for each in updates],
@@ -242,7 +254,8 @@ def read_error(text: str | None) -> TaskError | None:
     return None if text is None else _error(text)
 
 
-def _meta_text(meta: Mapping[str, Any]) -> str | None:
+def meta_text(meta: Mapping[str, Any]) -> str | None:
+    """A map of JSON texts, as the column keeps it."""
     if not meta:
         return None
     return _json({key: _json(value).decode() for key, value in meta.items()}).decode()

@@ -17,7 +17,7 @@ from typing import Any
 from stem_core.envelope import Message, Settlement
 from stem_core.ports.committer import Step
 from stem_core.status import RANK_TERMINAL, StatusUpdate, TaskStatus, merge
-from stem_postgres import groups, messages, statuses
+from stem_postgres import enqueues, groups, messages, statuses
 from stem_postgres.arrays import Plain, Texts
 from stem_postgres.connection import Again, Flow, Query
 from stem_postgres.messages import parse_receipt
@@ -68,6 +68,10 @@ def _one_gate(updates: Sequence[StatusUpdate]) -> bool:
 
 def simple(steps: Sequence[Step], scope: Scope) -> Flow[Done]:
     """One statement for all; the receipts that hold and the terminal updates that are accepted decide it."""
+    if len(steps) == 1 and enqueues.is_new_work(steps[0]):
+        stored = yield enqueues.query(steps[0], scope.namespace)
+        if stored:
+            return Done([True])
     settlements: list[Settlement] = []
     settling: list[int] = []
     gates: list[StatusUpdate] = []
