@@ -89,7 +89,11 @@ def test_every_argument_of_worker_has_its_flag(shop: Shop) -> None:
 
 def test_a_broker_of_one_process_is_told(shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "alone.py").write_text("from stem_core import Stem\nstem = Stem('memory://')\n")
-    for words in (("enqueue", "alone:stem", "add"), ("queues", "--app", "alone:stem"), ("worker", "alone:stem", "--until-empty")):
+    for words in (
+        ("enqueue", "alone:stem", "add"),
+        ("queues", "--app", "alone:stem"),
+        ("worker", "alone:stem", "--until-empty"),
+    ):
         done = shop(*words)
         assert done.status == 0, done
         assert "The broker (MemoryBroker) lives in one process" in done.err

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stem_core import Stem, TaskContext, TaskRetryPolicy, Worker
 from stem_core.context import TaskLogFilter
 from stem_core.operations.metrics import BUCKETS, Family, Histogram, merge, render, series
 from stem_core.operations.reload import snapshot
@@ -97,3 +99,39 @@ def test_only_python_files_of_the_application_are_watched(tmp_path: Path) -> Non
         path.touch()
     found = {str(Path(each).relative_to(tmp_path)) for each in snapshot([tmp_path])}
     assert found == {"app.py", "pkg/mod.py"}
+
+
+async def test_how_a_task_ended_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    stem = Stem("memory://")
+
+    @stem.task(name="fail")
+    def fail() -> None:
+        raise ValueError("no")
+
+    @stem.task(name="again", max_retries=1, retry_policy=TaskRetryPolicy(default_delay=0.25, jitter=False))
+    async def again(ctx: TaskContext) -> None:
+        if ctx.attempt == 0:
+            raise KeyError("once")
+
+    caplog.set_level(logging.DEBUG, "stem.task")
+    async with stem:
+        failed, retried = await fail.enqueue(), await again.enqueue()
+        late = await fail.with_options(expires=datetime(2020, 1, 1, tzinfo=UTC)).enqueue()
+        await Worker(stem).run(until_empty=True)
+    ends = {(record.task_id, record.attempt): record for record in caplog.records}  # type: ignore[attr-defined]
+    error = ends[failed.id, 0]
+    assert (error.levelname, error.getMessage()) == (
+        "ERROR",
+        "Failed (max-retries-exhausted): ValueError: no",
+    )
+    assert "in fail" in (error.exc_text or "")
+    assert error.exc_text is not None
+    assert json.loads(JsonFormatter().format(error))["exception"] == error.exc_text
+    assert TextFormatter().format(error).endswith(f"ValueError: no\n{error.exc_text}")
+    first, second = ends[retried.id, 0], ends[retried.id, 1]
+    assert (first.levelname, first.getMessage()) == (
+        "WARNING",
+        "Failed, and is tried again in 0.25 s: KeyError: 'once'",
+    )
+    assert (second.levelname, second.getMessage()[:12]) == ("DEBUG", "Succeeded in")
+    assert (ends[late.id, 0].levelname, ends[late.id, 0].getMessage()) == ("INFO", "Was cancelled: expired")

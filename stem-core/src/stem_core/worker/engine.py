@@ -23,6 +23,7 @@ from stem_core.worker.announcing import Announcer
 from stem_core.worker.builtin_tasks import built_in_tasks
 from stem_core.worker.consumer import Consumer
 from stem_core.worker.controls import SharedControls, WorkerControls
+from stem_core.worker.endings import log_end
 from stem_core.worker.failures import error_of
 from stem_core.worker.finishing import Finisher
 from stem_core.worker.handlers import Handlers
@@ -340,6 +341,7 @@ class Engine:
             self._locks.add(finish.envelope)
         if kind is Kind.CANCELLED and finish.update is not None and finish.update.reason == REVOKED:
             self._remote.acted_on(finish.update.id)
+        log_end(finish)
         if kind in self._watched:
             self._wiring.emit(kind.value, **finish.hook_arguments())
         if isinstance(action, DeadLetter):

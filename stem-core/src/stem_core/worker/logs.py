@@ -37,6 +37,8 @@ class JsonFormatter(logging.Formatter):
                 entry.setdefault(name, value)
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
+        elif record.exc_text:
+            entry["exception"] = record.exc_text
         if record.stack_info:
             entry["stack"] = record.stack_info
         try:
