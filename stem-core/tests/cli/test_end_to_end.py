@@ -137,7 +137,7 @@ async def add() -> None: ...
 def test_queues_are_those_that_somebody_is_known_to_use(shop: Shop) -> None:
     (shop.folder / "wishes.py").write_text(ROUTED)
     app = ("--app", "wishes:stem")
-    assert shop("worker", "pause", "halted", *app).status == 0
+    assert shop("worker", "pause", "halted", "--reason", "a deploy", *app).status == 0
     worker = shop.spawn("worker", "wishes:stem", "--queue=listened", "--health-port=0")
     assert worker.stderr is not None
     try:
@@ -147,12 +147,16 @@ def test_queues_are_those_that_somebody_is_known_to_use(shop: Shop) -> None:
         rows = shop("queues", *app, "--json").json
         names = {"default", "letters", "urgent", "sums", "listened", "halted"}
         assert {row["queue"] for row in rows} == names
+        assert {row["queue"] for row in rows if row["paused"]} == {"halted"}
     finally:
         worker.terminate()
         worker.communicate(timeout=40)
     shown = shop("queues", *app)
     assert {line.split()[0] for line in shown.out.splitlines()[1:]} == names - {"listened"}
     assert "name them" in shown.err
+    assert [line.split()[0] for line in shown.out.splitlines() if line.endswith("paused: a deploy")] == [
+        "halted"
+    ]
     named = shop("queues", "nobodys", *app)
     assert (named.out.splitlines()[1].split()[0], named.err) == ("nobodys", "")
 

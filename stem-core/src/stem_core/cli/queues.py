@@ -13,7 +13,7 @@ from stem_core.cli.values import duration
 from stem_core.ports.broker import QueueStats
 from stem_core.producer import Stem
 from stem_core.shared.heartbeats import Heartbeats
-from stem_core.shared.pauses import Pauses
+from stem_core.shared.pauses import Pause, Pauses
 from stem_core.wiring import Wiring
 
 __all__ = ["add", "run"]
@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         note = not arguments.queues and not arguments.json
         while True:
             names = arguments.queues or await known_queues(stem)
-            _print(await _counts(stem, names), as_json=arguments.json, clear=arguments.watch)
+            counts, paused = await stem.run(lambda wiring: _looked_at(wiring, names))  # noqa: B023
+            _print(counts, paused, as_json=arguments.json, clear=arguments.watch)
             if note:
                 say(_NOTE)
                 note = sys.stdout.isatty()  # where the next table wipes it out
@@ -73,25 +74,42 @@ async def known_queues(stem: Stem) -> list[str]:
     return sorted(found | await stem.run(ask))
 
 
-async def _counts(stem: Stem, names: list[str]) -> dict[str, QueueStats]:
-    async def count(wiring: Wiring) -> dict[str, QueueStats]:
-        return {name: await wiring.broker.stats(name) for name in names}
+async def _looked_at(wiring: Wiring, names: list[str]) -> tuple[dict[str, QueueStats], dict[str, Pause]]:
+    """What is in these queues, and which queues are paused."""
+    backend = wiring.backend
+    shared = backend is not None and backend.capabilities.state
+    paused = await Pauses(backend).paused() if backend is not None and shared else {}
+    return {name: await wiring.broker.stats(name) for name in names}, paused
 
-    return await stem.run(count)
 
-
-def _print(counts: dict[str, QueueStats], *, as_json: bool, clear: bool) -> None:
+def _print(counts: dict[str, QueueStats], paused: dict[str, Pause], *, as_json: bool, clear: bool) -> None:
     if as_json:
-        print_json([{"queue": name, **_fields(stats)} for name, stats in counts.items()])
+        print_json(
+            [{"queue": name, **_fields(stats), "paused": name in paused} for name, stats in counts.items()]
+        )
     else:
         if clear and sys.stdout.isatty():
             print("\x1b[2J\x1b[H", end="")
         rows = [
-            (name, stats.ready, stats.scheduled, stats.leased, stats.dead, ago(stats.oldest_ready_age))
+            (
+                name,
+                stats.ready,
+                stats.scheduled,
+                stats.leased,
+                stats.dead,
+                ago(stats.oldest_ready_age),
+                _pause(paused.get(name)),
+            )
             for name, stats in counts.items()
         ]
-        print_table(("queue", "ready", "scheduled", "leased", "dead", "oldest ready"), rows)
+        print_table(("queue", "ready", "scheduled", "leased", "dead", "oldest ready", ""), rows)
     sys.stdout.flush()
+
+
+def _pause(pause: Pause | None) -> str:
+    if pause is None:
+        return ""
+    return f"paused: {pause.reason}" if pause.reason else "paused"
 
 
 def _fields(stats: QueueStats) -> dict[str, Any]:
