@@ -33,7 +33,14 @@ from .conftest import Shop
         (("worker", "broken:stem"), "importing 'broken' failed at"),
         (("worker", "syntax:stem"), "SyntaxError"),
         (("worker", "shop:stem", "--concurrency", "0"), "concurrency=0 must be at least 1"),
-        (("worker", "shop:stem", "--concurrency", "many"), "invalid int"),
+        (("worker", "shop:stem", "--concurrency", "five"), "--concurrency: 'five' is not a whole number"),
+        (("worker", "shop:stem", "--concurency", "5"), "did you mean --concurrency?"),
+        (("worker", "shop:stem", "--health-port", "99999"), "99999 is not a port"),
+        (("worker", "ls", "shop:stem"), "did you mean --app shop:stem?"),
+        (("worker", "ping", "one", "--app", "shop:stem"), "did you mean --worker one?"),
+        (("dlq", "replay", "one", "--app", "shop:stem"), "did you mean --id one?"),
+        (("tasks", "show"), "'stem tasks show --help' says more"),
+        (("enqueue", "shop:stem"), "which task of 'shop:stem'?"),
         (("worker", "shop:stem", "--queue", "a", "--queue", "a"), "'a' was named already"),
         (("worker", "shop:stem", "--queue", "a", "--queue", "a=3"), "'a' was named already"),
         (("worker", "shop:stem", "--prefetch", "-1"), "prefetch=-1 must be at least 0"),
@@ -62,6 +69,7 @@ from .conftest import Shop
         (("keys", "list"), "STEM_SIGNING"),
         (("keys", "generate", "--id", "not a key"), "not a key"),
         (("doctor", "nowhere"), "is not a URL"),
+        (("doctor", "shop:stem"), "names an application"),
     ],
 )
 def test_mistakes_say_what_was_wrong(shop: Shop, words: tuple[str, ...], said: str) -> None:
@@ -69,6 +77,7 @@ def test_mistakes_say_what_was_wrong(shop: Shop, words: tuple[str, ...], said: s
     assert done.status in ({1, 2} if words[:1] == ("doctor",) else {2}), done
     assert said in done.out + done.err
     assert "Traceback" not in done.err
+    assert "usage:" not in done.err  # a screen of flags would hide what was wrong
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=[each.words for each in COMMANDS])
@@ -90,9 +99,9 @@ def test_every_argument_of_worker_has_its_flag(shop: Shop) -> None:
 def test_a_broker_of_one_process_is_told(shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "alone.py").write_text("from stem_core import Stem\nstem = Stem('memory://')\n")
     for words in (
-        ("enqueue", "alone:stem", "add"),
-        ("queues", "--app", "alone:stem"),
         ("worker", "alone:stem", "--until-empty"),
+        ("queues", "--app", "alone:stem"),
+        ("enqueue", "alone:stem", "add"),
     ):
         done = shop(*words)
         assert done.status == 0, done

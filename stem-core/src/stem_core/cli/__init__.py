@@ -62,9 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 it worked, 1 it failed, 2 it was asked for wrongly."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     command, rest = _find(given)
-    parser = argparse.ArgumentParser(
-        prog=f"stem {command.words}", description=command.summary + ".", allow_abbrev=False
-    )
+    parser = _Parser(prog=f"stem {command.words}", description=command.summary + ".", allow_abbrev=False)
     module = importlib.import_module(f"{__name__}.{command.module}")
     module.add(parser)
     if getattr(module, "PASSES_ON", False):
@@ -84,6 +82,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     return status
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a mistake in one line, with what was meant, where argparse prints every flag there is before it."""
+
+    def error(self, message: str) -> NoReturn:
+        start, _, rest = message.partition("unrecognized arguments: ")
+        meant = None if start or not rest else self._meant(rest.split()[0])
+        way_out = f"did you mean {meant}?" if meant else f"'{self.prog} --help' says more"
+        print(f"{self.prog}: {message.removeprefix('argument ')}; {way_out}", file=sys.stderr)
+        raise SystemExit(MISUSED)
+
+    def _meant(self, word: str) -> str | None:
+        """The flag that an argument was meant to be, or to go with."""
+        known = self._option_string_actions
+        if word.startswith("-"):
+            import difflib
+
+            return next(iter(difflib.get_close_matches(word.partition("=")[0], known, n=1)), None)
+        if ":" in word and "--app" in known:
+            return f"--app {word}"
+        return next((f"{flag} {word}" for flag in ("--id", "--worker", "--args") if flag in known), None)
 
 
 def _find(given: list[str]) -> tuple[Command, list[str]]:

@@ -7,6 +7,7 @@ import argparse
 from stem_core.cli.apps import chosen, with_stem
 from stem_core.cli.dlq import add_filters, checked_limit, filters, summary
 from stem_core.cli.output import print_json, print_table, say
+from stem_core.cli.values import whole
 from stem_core.envelope import DeadPage
 from stem_core.producer import Stem
 
@@ -16,7 +17,7 @@ __all__ = ["add", "run"]
 def add(parser: argparse.ArgumentParser) -> None:
     """Which dead letters, and how many."""
     add_filters(parser)
-    parser.add_argument("--limit", type=int, default=100, help="at most this many (default 100)")
+    parser.add_argument("--limit", type=whole, default=100, help="at most this many (default 100)")
     parser.add_argument("--cursor", help="go on from where the last list ended")
 
 

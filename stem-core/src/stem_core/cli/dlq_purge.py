@@ -7,6 +7,7 @@ import argparse
 from stem_core.cli.apps import chosen, with_stem
 from stem_core.cli.dlq import add_filters, checked_limit, filters
 from stem_core.cli.output import print_json
+from stem_core.cli.values import whole
 from stem_core.errors import ConfigurationError
 from stem_core.producer import Stem
 
@@ -17,8 +18,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Which dead letters; some filter or ``--all`` must say so."""
     add_filters(parser)
     parser.add_argument("--all", action="store_true", help="all of the queue")
-    parser.add_argument("--limit", type=int, help="at most this many, the oldest")
-    parser.add_argument("--keep", type=int, default=0, help="keep the newest this many")
+    parser.add_argument("--limit", type=whole, help="at most this many, the oldest")
+    parser.add_argument("--keep", type=whole, default=0, help="keep the newest this many")
     parser.add_argument("--dry-run", action="store_true", help="only say how many there are")
 
 

@@ -126,6 +126,9 @@ async def _stores(arguments: argparse.Namespace, catalogue: Catalogue) -> list[L
     broker_url = arguments.url or os.environ.get("STEM_BROKER_URL") or None
     if broker_url is None:
         return [Line("stores", "broker", "none given", "give a URL, or set STEM_BROKER_URL")]
+    if "://" not in broker_url and ":" in broker_url:
+        why = "this names an application; give the URL of its broker, or set STEM_BROKER_URL"
+        return [Line("stores", "url", broker_url, why, failed=True)]
     named = arguments.backend or (None if arguments.url else os.environ.get("STEM_BACKEND_URL")) or None
     options = AdapterOptions(namespace=arguments.namespace)
     try:

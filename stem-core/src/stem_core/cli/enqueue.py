@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from stem_core.cli.apps import chosen, with_stem
 from stem_core.cli.output import add_json_option, print_json, say
@@ -45,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"{' '.join(arguments.target[2:])!r}: arguments of the task go into --args JSON"
         )
     *app, name = arguments.target
+    if not app and ":" in name and not os.environ.get("STEM_BROKER_URL"):
+        raise ConfigurationError(f"which task of {name!r}? Write stem enqueue {name} NAME")
     if not isinstance(arguments.args, list | dict):
         raise ConfigurationError(f"--args {arguments.args!r} is neither a JSON list nor an object")
     stem = chosen(app[0] if app else None)

@@ -11,12 +11,38 @@ import msgspec
 
 from stem_core.clock import instant
 
-__all__ = ["add_option_flags", "assignment", "duration", "json_value", "moment", "options_of", "size"]
+__all__ = [
+    "add_option_flags",
+    "assignment",
+    "duration",
+    "json_value",
+    "moment",
+    "options_of",
+    "port",
+    "size",
+    "whole",
+]
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)?")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _SIZE: Final = re.compile(r"(\d+)([KMG]?)(?:i?B)?", re.IGNORECASE)
 _SIZES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def whole(text: str) -> int:
+    """A whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def port(text: str) -> int:
+    """A TCP port; 0 for a free one."""
+    number = whole(text)
+    if not 0 <= number <= 65_535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port: 0 to 65535")
+    return number
 
 
 def duration(text: str) -> float:
@@ -72,7 +98,7 @@ def add_option_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--delay", "--countdown", dest="countdown", type=duration, help="not before: 30s, 2h")
     group.add_argument("--eta", type=_ahead, help="not before this instant, ISO 8601 with offset")
     group.add_argument("--expires", type=_expiry, help="do not run after: 10min, or an instant")
-    group.add_argument("--priority", type=int, help="0 to 9, 9 is most urgent")
+    group.add_argument("--priority", type=whole, help="0 to 9, 9 is most urgent")
     group.add_argument("--task-id", help="the task's id; makes enqueueing it again do nothing")
     group.add_argument("--time-limit", type=duration, help="hard limit of a run")
     group.add_argument("--soft-time-limit", type=duration, help="soft limit of a run")

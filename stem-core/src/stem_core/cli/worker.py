@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stem_core.cli.apps import load, load_object, warn_if_alone
-from stem_core.cli.values import duration, size
+from stem_core.cli.values import duration, port, size, whole
 from stem_core.errors import ConfigurationError
 from stem_core.operations.health import Address
 from stem_core.operations.supervisor import LINE_FLAG, RECYCLED
@@ -60,20 +60,22 @@ def add(parser: argparse.ArgumentParser) -> None:
         choices=("rotate", "strict"),
         help="share among the queues, or empty the first one first",
     )
-    work.add_argument("--concurrency", type=int, help="tasks at once (default 100)")
-    work.add_argument("--threads", type=int, help="sync tasks at once (default 8)")
-    work.add_argument("--task-processes", type=int, help="tasks with isolation='process' at once")
+    work.add_argument("--concurrency", type=whole, help="tasks at once (default 100)")
+    work.add_argument("--threads", type=whole, help="sync tasks at once (default 8)")
+    work.add_argument("--task-processes", type=whole, help="tasks with isolation='process' at once")
     work.add_argument("--lease", type=duration, help="how long a claim lasts unless renewed (default 30s)")
-    work.add_argument("--prefetch", type=int, help="claimed beyond what can run")
-    work.add_argument("--max-deliveries", type=int, help="hand-outs before a crash loop is dead (default 5)")
+    work.add_argument("--prefetch", type=whole, help="claimed beyond what can run")
+    work.add_argument(
+        "--max-deliveries", type=whole, help="hand-outs before a crash loop is dead (default 5)"
+    )
     work.add_argument(
         "--drain-timeout", type=duration, default=25.0, help="for running tasks after a stop (default 25s)"
     )
     work.add_argument("--unknown-task-grace", type=duration, help="for a task not known here (default 60s)")
     work.add_argument("--wait", type=duration, help="of one receive without work (default 2s)")
-    work.add_argument("--max-tasks", type=int, help="start a fresh process after this many runs")
+    work.add_argument("--max-tasks", type=whole, help="start a fresh process after this many runs")
     work.add_argument("--max-memory", type=size, help="or above this much resident memory: 512M, 2G")
-    work.add_argument("--max-tasks-per-child", type=int, help="the same for processes of tasks")
+    work.add_argument("--max-tasks-per-child", type=whole, help="the same for processes of tasks")
     work.add_argument(
         "--on-startup",
         action="append",
@@ -93,7 +95,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--name", help="who this worker is (default: host, process, chance)")
     work.add_argument("--until-empty", action="store_true", help="stop when there is nothing left to do")
     process = parser.add_argument_group("the process")
-    process.add_argument("--processes", type=int, default=1, help="worker processes (default 1)")
+    process.add_argument("--processes", type=whole, default=1, help="worker processes (default 1)")
     process.add_argument("--reload", action="store_true", help="start again when a .py file changes")
     process.add_argument(
         "--reload-dir", action="append", type=Path, help="watch this instead of the current directory"
@@ -101,7 +103,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     process.add_argument("--log-format", choices=("text", "json"), default="text")
     process.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     process.add_argument(
-        "--health-port", type=int, help="serve /healthz, /readyz and /metrics; 0: a free port"
+        "--health-port", type=port, help="serve /healthz, /readyz and /metrics; 0: a free port"
     )
     process.add_argument("--health-host", default="127.0.0.1", help="where (default 127.0.0.1)")
     parser.add_argument(LINE_FLAG, type=int, dest="line", help=argparse.SUPPRESS)
