@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from stem_core.errors import PluginError
+from stem_core.plugins import discover
 from tests.plugins.distributions import install, report, run, wheel
 
 BROKER = """
@@ -153,3 +156,23 @@ def test_discovery_keeps_nothing_in_the_module() -> None:
     first, second = plugins.discover([]), plugins.discover([])
     assert first is not second
     assert vars(plugins) == before
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        ("SPEC", r"stem_brokers must return its specs in a tuple, .*: write return \(MY_SPEC,\)"),
+        ("None", "must return its specs in a tuple, not None"),
+        ("[replace(SPEC, schemes='shelf')]", r"schemes='shelf' of the broker must be .*: write \('shelf',\)"),
+        ("[replace(SPEC, schemes=('Shelf',))]", "lower-case names"),
+        ("[replace(SPEC, schemes=())]", r"schemes=\(\)"),
+        ("['shelf']", "must return BrokerSpec values"),
+    ],
+)
+def test_what_a_hook_returns_by_mistake(returned: str, words: str) -> None:
+    module = ModuleType("mistaken")
+    source = BROKER.format(scheme="shelf", contract=1).replace("return [", "return first([") + ")"
+    code = f"from dataclasses import replace\ndef first(made):\n    SPEC = made[0]\n    return {returned}\n{source}"
+    exec(code, module.__dict__)
+    with pytest.raises(PluginError, match=words):
+        discover((), {}, [module])

@@ -216,7 +216,7 @@ def _add(
     entries: list[tuple[str, str, Any]] = []
     for hook, kind in _PROVIDERS.items():
         if hook in found:
-            for spec in found[hook]():
+            for spec in _several(hook, found[hook]()):
                 entries += [(kind, key, spec) for key in _keys(spec, kind)]
     taken = dict(catalogue.owners)
     for kind, key, spec in entries:
@@ -289,9 +289,24 @@ def _keys(spec: Any, kind: str) -> tuple[str, ...]:
     if not issubclass(type(spec), expected[kind]):
         hook = next(name for name, provided in _PROVIDERS.items() if provided == kind)
         raise PluginError(f"{hook} must return {expected[kind].__name__} values, not {spec!r}")
-    if isinstance(spec, BrokerSpec | BackendSpec | OutboxSpec):
-        return spec.schemes
-    return (spec.id,)
+    if not isinstance(spec, BrokerSpec | BackendSpec | OutboxSpec):
+        return (spec.id,)
+    given: Any = spec.schemes  # "shelf" would be five schemes of one letter
+    if (
+        isinstance(given, str)
+        or not given
+        or not all(isinstance(each, str) and each == each.lower() for each in given)
+    ):
+        raise PluginError(
+            f"schemes={given!r} of the {kind} must be lower-case names in a tuple: write ('shelf',)"
+        )
+    return spec.schemes
+
+
+def _several(hook: str, given: Any) -> Iterable[Any]:
+    if not isinstance(given, Iterable):
+        raise PluginError(f"{hook} must return its specs in a tuple, not {given!r}: write return (MY_SPEC,)")
+    return given
 
 
 def _check_contract(spec: Any, kind: str, key: str) -> None:

@@ -28,7 +28,7 @@ Calls = Mapping[str, Callable[[], Coroutine[Any, Any, object]]]
 def given(outage: Outage | None) -> Outage:
     """``outage``, or the running test is skipped."""
     if outage is None:
-        pytest.skip("not given: outage")
+        pytest.skip("not given: an outage (fixture outage, or --stop-command)")
     return outage
 
 
