@@ -257,26 +257,28 @@ class Coalescer:
     # batches
 
     async def _send_all(self, publishes: list[Publish]) -> list[StemError | None]:
-        """Send in order: batches at once as far as that can be, then one that is waited for, and so on."""
+        """Send in order: batches at once as far as that can be, else one that is waited for."""
         loop = asyncio.get_running_loop()
         answers: list[StemError | None] = []
-        while (at := len(answers)) < len(publishes):
-            begun: list[tuple[list[Publish], asyncio.Future[Sequence[bool] | Exception]]] = []
-            while at < len(publishes):
-                batch, future = publishes[at : at + ENOUGH], loop.create_future()
-                if not start(self._wiring, batch, self.timeout, partial(_tell, future)):
-                    break
-                begun.append((batch, future))
+        under_way: deque[tuple[list[Publish], asyncio.Future[Sequence[bool] | Exception]]] = deque()
+        at = 0
+        while at < len(publishes) or under_way:
+            batch, future = publishes[at : at + ENOUGH], loop.create_future()
+            if batch and start(self._wiring, batch, self.timeout, partial(_tell, future)):
+                under_way.append((batch, future))
                 at += len(batch)
-            for batch, future in begun:
+            elif under_way:
+                batch, future = under_way.popleft()
                 ended = await future
                 if isinstance(ended, Exception):
                     answers += await self._send_in_time(batch, ended)
                 else:
                     note_stored(self._wiring, batch, ended)
                     answers += [None] * len(batch)
-            if at < len(publishes):
-                answers += await self._send_in_time(publishes[at : at + MOST_AT_ONCE])
+            else:
+                batch = publishes[at : at + MOST_AT_ONCE]
+                answers += await self._send_in_time(batch)
+                at += len(batch)
         return answers
 
     async def _send_in_time(

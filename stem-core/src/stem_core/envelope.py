@@ -197,9 +197,8 @@ class DeadPage(msgspec.Struct, frozen=True):
 
 def new_id() -> str:
     """A new task id: UUIDv7 as text (RFC 9562), 48 bits of milliseconds and 74 random ones."""
-    time_part, random = f"{time.time_ns() // 1_000_000:012x}", os.urandom(10).hex()
-    variant = _VARIANT[random[3]]
-    return f"{time_part[:8]}-{time_part[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:19]}"
+    hex = ((time.time_ns() // 1_000_000).to_bytes(6) + os.urandom(10)).hex()
+    return f"{hex[:8]}-{hex[8:12]}-7{hex[13:16]}-{_VARIANT[hex[16]]}{hex[17:20]}-{hex[20:]}"
 
 
 def new_ids(count: int) -> list[str]:

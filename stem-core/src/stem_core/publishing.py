@@ -6,6 +6,7 @@ is what the producer would have published.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from math import inf
 from typing import Any, Final
@@ -38,6 +39,7 @@ PARENT_META: Final = "stem.parentTaskId"
 REPLIES_META: Final = "stem.replies"
 ROOT_META: Final = "stem.rootTaskId"
 _PRIORITIES: Final = 10
+_NO_ROUTE: Final[Mapping[str, str]] = {}
 
 
 def level_of(priority: int, levels: int) -> int:
@@ -55,7 +57,7 @@ def message_of(envelope: Envelope, sealed: bytes, capabilities: BrokerCapabiliti
         not_before=_not_before(envelope, capabilities) if envelope.not_before is not None else None,
         delay=min(envelope.delay, longest_delay(capabilities)) if envelope.delay else 0.0,
         once=once,
-        route=envelope.route if capabilities.routing else {},
+        route=envelope.route if capabilities.routing else _NO_ROUTE,
     )
 
 

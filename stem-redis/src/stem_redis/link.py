@@ -32,6 +32,8 @@ Answered = Callable[[list[Any] | AdapterError], None]
 _INCOMPLETE: Final = object()
 #: Bytes that may wait to be written before the transport writes them at once, not at the end of the loop's turn.
 _WRITE_AT: Final = 8192
+#: Bytes of exchanges begun that may wait for the server to take them.
+_MOST_WAITING: Final = 1024 * 1024
 
 
 def pack(*command: bytes | str | int) -> bytes:
@@ -81,8 +83,8 @@ class Link(asyncio.Protocol):
 
     @property
     def full(self) -> bool:
-        """Whether the server takes less than it is sent."""
-        return self._full
+        """Whether the server is so far behind that no more should be begun."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > _MOST_WAITING
 
     async def connect(self, timeout: float) -> None:
         """Connect and log in.
