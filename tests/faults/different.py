@@ -9,15 +9,25 @@ from collections.abc import Callable
 from typing import Any
 
 from stem_core.builtin.memory.groups import Group
-from stem_core.contracts import BackendContract, BrokerContract
+from stem_core.contracts import BackendContract, BrokerContract, CommitterContract
 from stem_core.errors import UnsupportedCapability
 from stem_core.ports.backend import GroupAnswer, LimitAnswer
 from stem_core.ports.capabilities import BackendCapabilities, BrokerCapabilities
 from stem_core.status import StatusPage
 from tests.faults.harness import Contract
-from tests.faults.memory import MemoryBackend, MemoryBroker, Queues, Records, backend, broker, grouped
+from tests.faults.memory import (
+    MemoryBackend,
+    MemoryBroker,
+    Queues,
+    Records,
+    backend,
+    broker,
+    committer,
+    grouped,
+)
 from tests.faults.offers import Transactional, transactional
 from tests.faults.publishing import changed
+from tests.faults.starts import Starting
 
 DIFFERENT: list[tuple[str, type[Contract]]] = []
 
@@ -411,3 +421,17 @@ def a_backend_with_nothing_optional() -> Any:
             super().put(status, None, now)
 
     return backend(B, R, **dict.fromkeys(BackendCapabilities.__slots__, False))
+
+
+@correct(CommitterContract)
+def a_committer_that_starts() -> Any:
+    return committer(Starting)
+
+
+@correct(CommitterContract)
+def a_committer_that_starts_now_and_then() -> Any:
+    class C(Starting):
+        def start(self, steps, timeout, ended):
+            return random.random() < 0.5 and super().start(steps, timeout, ended)
+
+    return committer(C)

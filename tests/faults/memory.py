@@ -71,7 +71,7 @@ def grouped(kind: type[Group]) -> type[Records]:
     return Grouped
 
 
-def committer(kind: type[Any]) -> dict[str, Any]:
+def committer(kind: type[Any], **capabilities: Any) -> dict[str, Any]:
     """The attributes of a committer contract whose broker joins with ``kind``."""
 
     class Joining(MemoryBroker):
@@ -80,4 +80,4 @@ def committer(kind: type[Any]) -> dict[str, Any]:
                 return kind(self._store, self._check)
             return None
 
-    return {"broker": broker_spec(Joining), "backend": MEMORY_BACKEND, "clock": True}
+    return {"broker": broker_spec(Joining, **capabilities), "backend": MEMORY_BACKEND, "clock": True}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from stem_core.contracts import LAWS
-from tests.faults import delivery, leases, offers, payloads, publishing, results, steps, stores
+from tests.faults import delivery, leases, offers, payloads, publishing, results, starts, steps, stores
 from tests.faults.harness import FAULTS, Fault, catch
 
-MODULES = (publishing, leases, delivery, offers, results, steps, stores, payloads)
+MODULES = (publishing, leases, delivery, offers, results, steps, starts, stores, payloads)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[f"law-{fault.law:02}-{fault.name}" for fault in FAULTS])
