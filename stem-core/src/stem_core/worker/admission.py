@@ -62,7 +62,11 @@ class Admission:
     async def leave(self, run: Run) -> None:
         """Give back the run's place, if it has one. A failure costs no more than the place's lease."""
         slot = self._held.pop(run.receipt, None)
-        if slot is None or self._slots is None:
+        if slot is not None:
+            await self._free(slot)
+
+    async def _free(self, slot: Slot) -> None:
+        if self._slots is None:
             return
         try:
             await self._slots.give_back(slot)
@@ -85,7 +89,10 @@ class Admission:
             _log.warning("The place %s could not be renewed: %s", slot.key, error)
             return
         if self._held.get(receipt) is not slot:
-            return  # given back meanwhile
+            # Given back meanwhile, by a version that this renewal may have been faster than.
+            if kept is not None:
+                await self._free(kept)
+            return
         if kept is None:
             del self._held[receipt]
             _log.warning("The place %s was lost; more may run than max_concurrency allows", slot.key)
