@@ -129,7 +129,9 @@ async def _ask(wiring: Wiring, asked: Command, timeout: Duration) -> list[Reply]
             again *= 3
     finally:
         listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
+        (ended,) = await asyncio.gather(listening, return_exceptions=True)
+    if isinstance(ended, Exception):  # not that nobody answered: nobody listened
+        raise ended
     return sorted(replies.values(), key=lambda each: each.worker)
 
 

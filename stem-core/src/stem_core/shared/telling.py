@@ -15,7 +15,8 @@ __all__ = ["command", "sealed", "tell"]
 
 
 def command(kind: Kind, workers: Sequence[str] = (), **arguments: Any) -> Command:
-    """A new command, sent now."""
+    """A new command, sent now, to all workers or to these; one may be named alone."""
+    workers = (workers,) if isinstance(workers, str) else workers
     return Command(id=new_id(), kind=kind, sent_at=time.time(), workers=tuple(workers), arguments=arguments)
 
 
