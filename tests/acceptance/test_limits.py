@@ -8,13 +8,16 @@ import sys
 import time
 from asyncio.subprocess import PIPE
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stem_core import TaskContext, Worker
+from stem_core import TaskContext, TaskEnqueueOptions, Worker
+from stem_core.envelope import Envelope, Limits
 from stem_core.shared.concurrency import ConcurrencySlots
+from stem_core.shared.limits import RateLimits
 from tests.acceptance.conftest import Pair
 
 
@@ -129,3 +132,41 @@ async def test_takers_of_four_processes_never_get_more_than_the_limit_and_its_bu
     elapsed = max(each["ended"] for each in answers) - min(each["began"] for each in answers)
     # 50/s with a burst of 50: whatever the window, burst + rate x its length.
     assert 50 <= granted <= 50 + 50 * elapsed + 1
+
+
+#: What a header or a key may hold that some store has in no text, or in no index.
+ODD = ("a\x00b", "a\nb", "{x}:*", "é" * 20_000, "\U0001f600")
+
+
+async def test_limits_hold_whatever_the_key_is_made_of(pair: Pair) -> None:
+    async with pair.make() as stem:
+        assert stem.backend is not None
+        rates, slots = RateLimits(stem.backend), ConcurrencySlots(stem.backend, "one")
+        for odd in ODD:
+            limits = Limits(group_rate_limit="1/d", group_rate_key=odd)
+            envelope = Envelope(
+                id="x",
+                name="t",
+                queue="q",
+                args=b"",
+                encoder="json",
+                enqueued_at=datetime.now(UTC),
+                limits=limits,
+            )
+            answers = [(await rates.ask(envelope)).granted for _ in range(2)]
+            assert answers == [True, False], odd
+            taken = await slots.take(odd, 1, 60.0)
+            assert taken is not None
+            assert await slots.take(odd, 1, 60.0) is None, odd
+            await slots.give_back(taken)
+            assert await slots.take(odd, 1, 60.0) is not None, odd
+
+
+async def test_what_is_scheduled_for_the_end_of_time_is_kept(pair: Pair) -> None:
+    async with pair.make() as stem:
+        for eta in (datetime.max.replace(tzinfo=UTC), datetime(2400, 1, 1, tzinfo=UTC)):
+            handle = await stem.enqueue("late", enqueue_options=TaskEnqueueOptions(eta=eta))
+            status = await handle.status()
+            assert status is not None
+            assert status.state == "queued"
+        assert (await stem.broker.stats("default")).scheduled == 2

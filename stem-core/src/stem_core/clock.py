@@ -101,7 +101,7 @@ def seconds(value: float | timedelta) -> float:
 def instant(value: float | datetime) -> datetime:
     """An aware UTC datetime, from epoch seconds or an aware datetime.
 
-    :raises ValueError: the datetime is naive.
+    :raises ValueError: the datetime is naive, or in UTC beyond what a datetime can be.
     """
     if isinstance(value, datetime):
         if value.tzinfo is None:
@@ -109,5 +109,8 @@ def instant(value: float | datetime) -> datetime:
                 f"{value!r} has no time zone; write datetime(..., tzinfo=timezone.utc) or "
                 "datetime.now(timezone.utc)"
             )
-        return value.astimezone(UTC)
+        try:
+            return value.astimezone(UTC)
+        except OverflowError:
+            raise ValueError(f"{value!r} is no instant of the years 1 to 9999 in UTC") from None
     return datetime.fromtimestamp(value, UTC)

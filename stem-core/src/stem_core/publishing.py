@@ -39,6 +39,8 @@ PARENT_META: Final = "stem.parentTaskId"
 REPLIES_META: Final = "stem.replies"
 ROOT_META: Final = "stem.rootTaskId"
 _PRIORITIES: Final = 10
+#: Two centuries: every store has an instant so far away. ``eta=datetime.max`` is further.
+_LONGEST_TTL: Final = 200 * 366 * 86_400.0
 _NO_ROUTE: Final[Mapping[str, str]] = {}
 
 
@@ -79,7 +81,7 @@ def longest_delay(capabilities: BrokerCapabilities) -> float:
 def queued_of(envelope: Envelope, *, generation: int = 0) -> StatusUpdate:
     """The ``queued`` row of an envelope, written before its publish. Insert-if-absent by law 20.
 
-    It lives for the result's ttl past the moment the task may first run.
+    It lives for the result's ttl past the moment the task may first run, as far as stores can tell the time.
     """
     return StatusUpdate(
         id=envelope.id,
@@ -89,7 +91,7 @@ def queued_of(envelope: Envelope, *, generation: int = 0) -> StatusUpdate:
         queue=envelope.queue,
         meta=meta_of(envelope),
         enqueued_at=envelope.enqueued_at,
-        ttl=envelope.result_ttl + waiting_time(envelope, envelope.enqueued_at),
+        ttl=min(envelope.result_ttl + waiting_time(envelope, envelope.enqueued_at), _LONGEST_TTL),
     )
 
 

@@ -1,6 +1,6 @@
 """At most N runs at a time across all workers, leased so that a crash frees its place.
 
-State keys ``slot:<key>:<n>``, n from 0 to N-1: who holds the place (worker and receipt), with the lease
+State keys ``slot:<key>:<n>``, with the key or its hash (see :mod:`~stem_core.shared.keys`), n from 0 to N-1: who holds the place (worker and receipt), with the lease
 as its time to live. A place is taken by writing it where it is absent, and kept by rewriting it.
 """
 
@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from stem_core.ports.backend import Backend
+from stem_core.shared.keys import key_part
 
 __all__ = ["ConcurrencySlots", "Slot"]
 
@@ -38,7 +39,7 @@ class ConcurrencySlots:
 
         :raises StemError: the backend cannot be asked.
         """
-        prefix = f"slot:{key}:"
+        prefix = f"slot:{key_part(key)}:"
         for _ in range(TRIES):
             taken = {entry.key for entry in await self._backend.state_scan(prefix)}
             free = [name for n in range(most) if (name := f"{prefix}{n}") not in taken]

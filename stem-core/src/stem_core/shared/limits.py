@@ -1,7 +1,7 @@
 """Rate limits shared by all workers, on the backend's native limiter.
 
 Keys: ``rate:task:<task name>`` for ``rate_limit``, ``rate:group:<value>`` for ``group_rate_limit``, where the
-value is ``group_rate_key`` or the header the producer resolved into it.
+value is ``group_rate_key`` or the header the producer resolved into it, or its hash (see :mod:`~stem_core.shared.keys`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from stem_core.envelope import Envelope, Limits
 from stem_core.errors import StemError
 from stem_core.options import parse_rate
 from stem_core.ports.backend import Backend
+from stem_core.shared.keys import key_part
 
 __all__ = ["Permission", "RateLimits"]
 
@@ -68,4 +69,4 @@ def _wanted(name: str, limits: Limits) -> Iterator[tuple[str, str]]:
     if limits.rate_limit is not None:
         yield f"rate:task:{name}", limits.rate_limit
     if limits.group_rate_limit is not None:
-        yield f"rate:group:{limits.group_rate_key or 'global'}", limits.group_rate_limit
+        yield f"rate:group:{key_part(limits.group_rate_key or 'global')}", limits.group_rate_limit
