@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from stem_core.checks import check_count
 from stem_core.clock import instant
 from stem_core.envelope import DeadMessage, DeadPage, Envelope
 from stem_core.errors import StemError
@@ -113,8 +114,7 @@ class DeadLetters:
     ) -> int:
         """Throw matching dead letters away, oldest first, but keep the newest ``keep``. Returns how many."""
         which, most = _filter(queue, ids, reason, before), None if limit is None else _most(limit)
-        if keep < 0:
-            raise ValueError(f"keep={keep} is negative; 0 keeps none")
+        check_count("keep", keep, 0)
         given = msgspec.structs.asdict(which)
         return await self._stem.run(
             lambda wiring: wiring.broker.dead_purge(queue, **given, limit=most, keep=keep)
@@ -147,8 +147,7 @@ def _filter(queue: str, ids: Sequence[str] | None, reason: str | None, before: d
 
 
 def _most(limit: int) -> int:
-    if limit < 1:
-        raise ValueError(f"limit={limit} must be at least 1")
+    check_count("limit", limit)
     return limit
 
 
@@ -157,7 +156,7 @@ async def _page(broker: Broker, queue: str, which: Filter, limit: int, cursor: s
         return await broker.dead_list(
             queue, ids=which.ids, reason=which.reason, before=which.before, limit=limit, cursor=cursor
         )
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         if cursor is None:
             raise
         raise ValueError(f"cursor={cursor!r} is none that a page of dead letters ended with") from error

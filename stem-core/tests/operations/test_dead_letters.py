@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from stem_core import Stem, TaskEnqueueOptions
@@ -145,3 +147,18 @@ async def test_purge_keeps_the_newest() -> None:
         assert await stem.dead_letters.purge(keep=1) == 1
         assert [each.message.id for each in (await stem.dead_letters.list()).items] == [ids[3]]
         assert await stem.dead_letters.purge(ids=ids) == 1
+
+
+async def test_counts_and_cursors_that_no_store_takes(tmp_path: Path) -> None:
+    async with Stem(f"sqlite:///{tmp_path / 'dead.db'}") as stem:
+        letters = stem.dead_letters
+        with pytest.raises(ValueError, match="cursor='99999999999999999999' is none"):
+            await letters.list(cursor="9" * 20)
+        for limit in (0, 10**30):
+            with pytest.raises(ValueError, match=f"limit={limit} must be"):
+                await letters.list(limit=limit)
+        with pytest.raises(ValueError, match="keep=-1 must be at least 0"):
+            await letters.purge(keep=-1)
+        with pytest.raises(TypeError, match="limit='5' must be a whole number"):
+            await letters.replay(limit="5")  # type: ignore[arg-type]
+        assert await letters.purge(ids=[]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -101,3 +102,34 @@ async def test_a_graph_submitted_by_a_task_knows_its_parent(stem: Stem) -> None:
     assert stranger is not None
     assert child.meta["stem.parentTaskId"] == child.meta["stem.rootTaskId"] == handle.id
     assert "stem.parentTaskId" not in stranger.meta
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"deadline": float("inf")}, ValueError, "deadline=inf is not a duration"),
+        ({"deadline": -1}, ValueError, "deadline=-1 is not a duration"),
+        ({"deadline": "5"}, TypeError, "deadline='5' must be seconds"),
+        ({"deadline": datetime.max.replace(tzinfo=UTC)}, ValueError, "is not a duration"),
+        ({"deadline": datetime(2030, 1, 1)}, ValueError, "has no time zone"),  # noqa: DTZ001
+        ({"ttl": 0}, ValueError, "ttl=0 must be longer"),
+        ({"ttl": 1e300}, ValueError, "ttl=1e\\+300 is not a duration"),
+        ({"id": "two words"}, ValueError, "is not a task id"),
+    ],
+)
+async def test_what_a_graph_cannot_have(
+    arguments: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    async with Stem("memory://") as stem:
+        with pytest.raises(error, match=words):
+            await Canvas(stem).chain([call("a"), call("b")], **arguments)
+        assert (await stem.broker.stats("default")).ready == 0
+
+
+async def test_calls_that_are_in_no_list() -> None:
+    canvas = Canvas(Stem("memory://"))
+    for submit in (canvas.chain, canvas.group, lambda calls: canvas.chord(calls, call())):
+        with pytest.raises(
+            TypeError, match=r"takes its calls in a list: write (chain|group)\(\[add.s\(1, 2\), ...\]\)"
+        ):
+            await submit(call())  # type: ignore[arg-type]

@@ -17,7 +17,8 @@ import msgspec
 
 from stem_core.canvas.dispatch import BatchStatus, GraphHandle, GroupHandle, backend_of, batch_status
 from stem_core.canvas.graph import Graph, Group, Node, PlannedTask, chain, chord, expand, group, queue_of
-from stem_core.clock import instant, seconds
+from stem_core.checks import duration, positive_duration
+from stem_core.clock import instant
 from stem_core.context import current_task
 from stem_core.encoding import TaskPayloadEncoderRegistry
 from stem_core.envelope import Envelope, new_id
@@ -182,9 +183,7 @@ class Canvas:
         return GraphHandle(self, graph.id, handle, self._adjustments(graph))
 
     async def _submitted(self, graph: Graph, deadline: Duration | datetime | None, ttl: Duration) -> None:
-        kept = seconds(ttl)
-        if not 0 < kept < float("inf"):
-            raise ValueError(f"ttl={ttl!r} must be longer than 0 seconds")
+        kept = positive_duration("ttl", ttl)
         try:
             await self._stem.run(lambda wiring: self._submit(wiring, graph, deadline, kept))
         except (AdapterError, TimeoutError) as error:  # of the groups: no message was published yet
@@ -269,11 +268,9 @@ def _graph_id(id: str | None) -> str:
 
 def _due(deadline: Duration | datetime | None, now: datetime, ttl: float) -> datetime:
     if isinstance(deadline, datetime):
+        duration("deadline", max(0.0, (instant(deadline) - now).total_seconds()))  # no further than any other
         return instant(deadline)
-    wait = ttl if deadline is None else seconds(deadline)
-    if wait < 0:
-        raise ValueError(f"deadline={deadline!r} is in the past")
-    return now + timedelta(seconds=wait)
+    return now + timedelta(seconds=ttl if deadline is None else duration("deadline", deadline))
 
 
 def _queue(graph: Graph) -> str:

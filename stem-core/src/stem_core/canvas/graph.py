@@ -68,7 +68,7 @@ def chain(steps: Iterable[Node]) -> Chain[Any]:
     :raises ValueError: there is no step.
     """
     flat: list[Node] = []
-    for step in steps:
+    for step in _nodes("chain", steps):
         flat += step.steps if isinstance(step, Chain) else (step,)
     if not flat:
         raise ValueError("A chain needs at least one step")
@@ -77,7 +77,7 @@ def chain(steps: Iterable[Node]) -> Chain[Any]:
 
 def group(members: Iterable[Signature[R] | Chain[R] | Group[Any] | Chord[R]]) -> Group[R]:
     """A group as a value, to be put inside another node."""
-    return Group(tuple(map(_node, members)))
+    return Group(tuple(map(_node, _nodes("group", members))))
 
 
 def chord(body: Iterable[Node] | Group[Any], callback: Signature[R] | Chain[R] | Chord[R]) -> Chord[R]:
@@ -226,6 +226,12 @@ def _first_signature(node: Node) -> Signature[Any]:
         else:
             return Signature(name=COLLECT_TASK)
     return node
+
+
+def _nodes(of: str, given: Any) -> Iterable[Any]:
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{of}() takes its calls in a list: write {of}([add.s(1, 2), ...]), not {given!r}")
+    return given
 
 
 def _node(value: Any) -> Node:
