@@ -119,7 +119,7 @@ class StartLaws(CommitterBase):
     def _joined(self, lab: CommitLab) -> tuple[Client, Desk, Starter]:
         client, desk, committer = lab.joined()
         if not isinstance(committer, Starter):
-            pytest.skip("not offered: start")
+            pytest.skip("not declared: start")
         return client, desk, committer
 
 
