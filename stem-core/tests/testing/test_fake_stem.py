@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from stem_core import (
+    ConfigurationError,
     PayloadTooLarge,
     Stem,
     TaskContext,
@@ -141,3 +142,14 @@ async def test_handed_to_the_code_under_test_it_routes_and_refuses_as_its_stem()
     assert (call.queue, call.priority) == ("mail", 5)
     with pytest.raises(UnsupportedCapability):
         await fake.enqueue("mail.send", ["x"], enqueue_options=TaskEnqueueOptions(routing_key="mail.out"))
+
+
+async def test_without_a_backend_it_refuses_what_the_stem_would() -> None:
+    stem = Stem("memory://", backend=False)
+    note = stem.task(name="note")(lambda *about: None)
+    once = stem.task(name="once", unique=True)(lambda: None)
+    async with FakeStem(stem) as fake:
+        with pytest.raises(ConfigurationError, match="this Stem has none"):
+            await note.with_options(link=[note.s()]).enqueue()
+        assert [each.option for each in (await once.enqueue()).adjustments] == ["unique"]
+    assert [each.name for each in fake.calls] == ["once"]

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from stem_core import Canvas, Stem, TaskFailed, TaskRetryPolicy
+from stem_core import Canvas, Stem, TaskContext, TaskFailed, TaskRetryPolicy
 from stem_core.testing import run_inline
 
 
@@ -72,3 +72,41 @@ async def test_a_rate_of_two_an_hour_lets_two_pass_an_hour() -> None:
         await inline.advance(timedelta(hours=1))
         assert len(ran) == 5
     assert ran[-1] <= timedelta(hours=2)
+
+
+async def test_run_all_ends_with_the_graph_and_not_at_its_deadline() -> None:
+    stem = Stem("memory://")
+
+    @stem.task(max_retries=1, retry_policy=TaskRetryPolicy(default_delay=60, jitter=False))
+    async def add(ctx: TaskContext, x: int, y: int) -> int:
+        if ctx.attempt == 0:
+            raise ConnectionError("not yet")
+        return x + y
+
+    canvas = Canvas(stem)
+    async with run_inline(stem) as inline:
+        began = inline.now
+        chain = await canvas.chain([add.s(1, 2), add.s(3)])
+        await inline.run_all()
+        assert await chain.result(timeout=5) == 6
+        assert inline.now - began == timedelta(minutes=2)
+        group = await canvas.group([add.s(1, 2), add.s(3, 4).with_options(countdown=3600)])
+        await inline.run_all()
+        assert await group.result(timeout=5) == [3, 7]
+        assert inline.now - began < timedelta(hours=2)
+
+
+async def test_run_all_comes_to_the_deadline_of_what_waits() -> None:
+    stem = Stem("memory://")
+    ran: list[int] = []
+
+    @stem.task
+    async def part(n: int) -> int:
+        ran.append(n)
+        return n + 1
+
+    async with run_inline(stem) as inline:
+        late = part.s(1).with_options(countdown=timedelta(days=30))
+        await Canvas(stem).chain([late, part.s()], deadline=timedelta(days=7))
+        await inline.run_all()
+        assert ran == [1]  # the second step had failed by then

@@ -64,11 +64,14 @@ class FakeStem(Stem):
         backend = MEMORY_BACKEND.capabilities
         if stem is not None and stem.backend is not None:
             backend = stem.backend.capabilities
+        has_none = stem is not None and stem.backend is None
         namespace = "stem" if stem is None else stem.namespace
         self._recorder = RecordingBroker(broker)
         super().__init__(
             self._recorder,
-            backend=MemoryBackend("memory://", AdapterOptions(namespace=namespace), backend),
+            backend=False
+            if has_none
+            else MemoryBackend("memory://", AdapterOptions(namespace=namespace), backend),
             namespace=namespace,
             encoders=() if stem is None else stem.encoders,
             signer=False if stem is None else stem.wiring.signer or False,

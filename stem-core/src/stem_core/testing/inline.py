@@ -14,13 +14,15 @@ from stem_core.builtin.memory.backend import MemoryBackend
 from stem_core.builtin.memory.broker import MemoryBroker
 from stem_core.builtin.plugin import MEMORY_BACKEND, MEMORY_BROKER
 from stem_core.clock import ManualClock, SystemClock, instant, seconds
-from stem_core.envelope import Delivery, Message, Settlement
+from stem_core.envelope import Delivery, Envelope, Message, Settlement
+from stem_core.names import DEADLINE_TASK
 from stem_core.ports.backend import Backend
 from stem_core.ports.broker import QueueStats
 from stem_core.ports.committer import Committer, Step
 from stem_core.ports.specs import AdapterOptions
 from stem_core.producer import Stem
 from stem_core.worker import Worker
+from stem_core.worker.payloads import decode_arguments
 
 __all__ = ["Inline", "run_inline"]
 
@@ -92,17 +94,31 @@ class Inline:
     async def run_all(self, *, jumps: int = 1000) -> None:
         """Let time pass until nothing is left to do, retries and delays included.
 
+        The deadline of a graph that is over is nothing to do: results do not outlive it.
+
         :param jumps: how often to move on to what is due next, at most.
         :raises AssertionError: there is always something left: a task that schedules itself, perhaps.
         """
         await self.settle()
         for _ in range(jumps):
-            due = self._broker.next_due()
+            due = await self._next_to_do()
             if due is None:
                 return
             self.clock.advance(max(0.0, due - self.clock.time()))
             await self.settle()
         raise AssertionError(f"after {jumps} jumps through time something is still scheduled; use advance()")
+
+    async def _next_to_do(self) -> float | None:
+        for due, message in self._broker.scheduled():
+            envelope = self.stem.wiring.unseal(message.sealed)
+            if envelope.name != DEADLINE_TASK or not await self._is_over(envelope):
+                return due
+        return None
+
+    async def _is_over(self, deadline: Envelope) -> bool:
+        groups, _ = decode_arguments(self.stem.encoders, deadline, self.stem.namespace)
+        records = [await self._backend.group_get(group, outcomes=False) for group in groups]
+        return all(record is None or record.completed_by is not None for record in records)
 
     async def _counts(self) -> list[QueueStats]:
         return [await self._broker.stats(name) for name in self._broker.names]
@@ -169,6 +185,11 @@ class EveryQueue(MemoryBroker):
         finally:
             another.cancel()
             receiving.cancel()
+
+    def scheduled(self) -> list[tuple[float, Message]]:
+        """What is scheduled, and when it is due; the next first."""
+        with self._store.lock:
+            return self._store.queues.scheduled(sorted(self.names))
 
     def next_due(self) -> float | None:
         """When the next scheduled message is due; None when there is none."""

@@ -176,6 +176,17 @@ class Queues:
         times = [self._queues[name].next_event() for name in names if name in self._queues]
         return min((time for time in times if time is not None), default=None)
 
+    def scheduled(self, names: Sequence[str]) -> list[tuple[float, Message]]:
+        """What is scheduled in these queues, and when it is due; the next first."""
+        found = [
+            (entry.due, entry.message)
+            for name in names
+            if name in self._queues
+            for entry in self._queues[name].scheduled
+            if entry.due is not None
+        ]
+        return [(due, message) for (due, _), message in sorted(found, key=lambda each: each[0])]
+
     # settle
 
     def holds(self, receipt: str) -> bool:
