@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
+import pytest
 from processes import Running, alive, children
 
 from stem_core import Stem
 from stem_core.control import Control
+from stem_core.operations.supervisor import Supervisor
 
 HEALTH = ("jobs:stem", "--health-port=0", "--wait=0.5", "--drain-timeout=10")
 
@@ -139,3 +143,14 @@ def test_a_changed_file_is_loaded_again(folder: Path, stem: Stem) -> None:
         assert stem.enqueue_sync("new").result_sync(timeout=40) == "new"
         worker.signal(signal.SIGTERM)
         assert worker.ended() == 0
+
+
+async def test_a_process_that_cannot_be_started_just_now_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    commands = [["./no-such-program"], [sys.executable, "-c", "import sys; sys.exit(2)"]]
+    supervisor = Supervisor(lambda number: commands.pop(0), processes=1, drain_timeout=1)
+    caplog.set_level(logging.INFO, "stem.supervisor")
+    assert await supervisor.run() == 2  # what the second one ended with
+    assert "Process 1 could not be started: " in caplog.text
+    assert commands == []

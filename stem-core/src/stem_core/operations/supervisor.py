@@ -38,6 +38,8 @@ LINE_FLAG: Final = "--supervised-by"
 RECYCLED: Final = 75
 #: Exit status of a process that can never work; see ``stem_core.cli``.
 _MISUSED: Final = 2
+#: Exit status of a process that never was: EX_OSERR of sysexits.h.
+_NOT_STARTED: Final = 71
 #: Seconds without a report after which a process is not healthy.
 _SILENCE: Final = 5 * REPORT_EVERY
 #: Seconds a process must have been ready for its next failure to be a first one.
@@ -183,7 +185,11 @@ class Supervisor:
         pause = _FIRST_PAUSE
         while not self._stopping.is_set():
             child.again.clear()
-            await self._live(child)
+            try:
+                await self._live(child)
+            except OSError as error:  # too many processes or open files just now: others run on
+                _log.error("Process %d could not be started: %s", child.number, error)
+                child.end(_NOT_STARTED)
             if self._stopping.is_set():
                 if child.status == -signal.SIGTERM and child.ready_at is None:
                     child.status = 0  # told to stop while it was starting, when it has nothing to drain
@@ -215,7 +221,8 @@ class Supervisor:
     async def _live(self, child: Child) -> None:
         """Start a process and be with it until it ends."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, contextlib.ExitStack() as unless_started:
+            unless_started.callback(ours.close)
             # A session of its own: a ^C at the terminal is for the supervisor, which passes it on once.
             process = await asyncio.create_subprocess_exec(
                 *self._command(child.number),
@@ -224,6 +231,7 @@ class Supervisor:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
+            unless_started.pop_all()
         child.begin(process)
         reader, writer = await asyncio.open_connection(sock=ours, limit=_MOST)
         _log.info("Process %d has started (pid %d)", child.number, process.pid)
