@@ -25,6 +25,7 @@ from stem_core.errors import AdapterError, StemError
 from stem_core.ports.specs import AdapterOptions
 from stem_core.url import mask
 from stem_postgres.arrays import teach
+from stem_postgres.link import Answered, Link
 from stem_postgres.location import locate
 
 __all__ = [
@@ -96,6 +97,10 @@ class Database:
         self._out = False
         self._asking = 0
         self._at_hand: list[Connection] = []
+        self.link: Link | None = None
+        """For what need not be waited for; None where connections are somebody else's, or only one is allowed."""
+        if not self.location.pooled and self.location.size > 1:
+            self.link = Link(lambda: self.connect(self.location.conninfo))
         self._returns = 0
 
     async def open(self, prepare: Callable[[Connection], Awaitable[T]]) -> T:
@@ -134,6 +139,8 @@ class Database:
         self._closed = True
         if self._healing is not None:
             self._healing.cancel()
+        if self.link is not None:
+            await self.link.close()
         pool, self._pool = self._pool, None
         spares, self._at_hand = self._at_hand, []
         for spare in spares:
@@ -177,6 +184,16 @@ class Database:
             except psycopg.Error as error:
                 await self._after(error, attempt)
         raise AssertionError("unreachable")
+
+    def begin(self, query: Query, timeout: float, answered: Answered) -> bool:
+        """Send one statement, a transaction of its own, without waiting. False: it cannot be done so now.
+
+        :param answered: told the number of rows, or what it failed with.
+        """
+        if self.link is None or self._closed:
+            return False
+        statement = self.statement(query.template)
+        return self.link.begin(statement.text, statement.values(query.parameters), timeout, answered)
 
     async def alone(self, flow: Callable[[], Flow[T]]) -> T:
         """A flow each of whose statements may be its own transaction."""

@@ -15,13 +15,15 @@ from collections.abc import Iterable
 from typing import Final
 
 from stem_core.errors import StemError
-from stem_postgres.connection import Database
+from stem_postgres.connection import Database, Query
 
 __all__ = ["Doorbell"]
 
 _NOTIFY: Final = "select pg_notify(%(channel)s, %(payload)s)"
 #: Times as long as the last ring took.
 _REST: Final = 5.0
+#: Seconds that a ring may take.
+_LONGEST: Final = 10.0
 #: NOTIFY takes less than 8000 bytes.
 _MOST_BYTES: Final = 7900
 
@@ -68,8 +70,15 @@ class Doorbell:
                 names, self._pending = list(self._pending), {}
                 began = time.monotonic()
                 for payload in _packed(names):
-                    await self._database.run(_NOTIFY, {"channel": self._channel, "payload": payload})
+                    await self._notify(Query(_NOTIFY, {"channel": self._channel, "payload": payload}))
                 await asyncio.sleep(min(_REST * (time.monotonic() - began), self._longest_rest))
+
+    async def _notify(self, query: Query) -> None:
+        sent = asyncio.Event()
+        if self._database.begin(query, _LONGEST, lambda _: sent.set()):
+            await sent.wait()
+        else:
+            await self._database.run(*query)
 
 
 def _packed(names: list[str]) -> list[str]:
