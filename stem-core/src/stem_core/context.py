@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from stem_core.checks import Kind, check_kind
 from stem_core.clock import Clock, SystemClock, instant, seconds
 from stem_core.errors import StemError
 from stem_core.options import Duration, TaskRetryPolicy
@@ -226,6 +227,7 @@ _NO_FIELDS: Final[Mapping[str, Any]] = {"task_id": None, "task_name": None, "que
 
 
 def _progress(percent: float, data: Any) -> Progress:
+    check_kind("percent", percent, Kind((int, float), "a number of 0 to 100"))
     if not 0 <= percent <= 100:
         raise ValueError(f"percent={percent!r} is not between 0 and 100")
     return Progress(float(percent), data)

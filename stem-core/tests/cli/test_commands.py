@@ -63,6 +63,8 @@ from .conftest import Shop
         (("dlq", "purge", "--app", "shop:stem"), "say which"),
         (("dlq", "list", "--app", "shop:stem", "--limit", "0"), "at least 1"),
         (("dlq", "list", "--app", "shop:stem", "--before", "yesterday"), "is not an instant"),
+        (("queues", "--watch", "--every", "0"), "'0' leaves no time between two looks"),
+        (("relay", "shop:stem", "--every", "0s"), "leaves no time"),
         (("migrate", "redis://localhost"), "has no schema to migrate"),
         (("migrate",), "postgresql://"),
         (("relay", "shop:stem"), "no outbox"),

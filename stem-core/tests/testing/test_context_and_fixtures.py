@@ -120,3 +120,11 @@ async def test_what_a_running_task_enqueues_is_a_call_or_a_name(call: Any, args:
         await ctx.enqueue(call, args)
     with pytest.raises(TypeError, match=re.escape(words)):
         ctx.enqueue_sync(call, args)
+
+
+async def test_progress_is_a_number_of_percent() -> None:
+    ctx = fake_context()
+    for wrong, error in (("50", TypeError), (True, TypeError), (101, ValueError), (float("nan"), ValueError)):
+        with pytest.raises(error, match=f"percent={wrong!r} "):
+            await ctx.progress(wrong)  # type: ignore[arg-type]
+    assert ctx.recorded.progress == []

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from stem_core.cli.apps import add_app_option, chosen, with_stem
 from stem_core.cli.output import add_json_option, ago, print_json, print_table, say
-from stem_core.cli.values import duration
+from stem_core.cli.values import interval
 from stem_core.ports.broker import QueueStats
 from stem_core.producer import Stem
 from stem_core.shared.heartbeats import Heartbeats
@@ -34,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="default: those of the application's tasks and routes, of workers that live, and paused ones",
     )
     parser.add_argument("--watch", action="store_true", help="look again and again, until interrupted")
-    parser.add_argument("--every", type=duration, default=2.0, help="how often (default 2s)")
+    parser.add_argument("--every", type=interval, default=2.0, help="how often (default 2s)")
     add_app_option(parser)
     add_json_option(parser)
 

@@ -10,7 +10,7 @@ import random
 
 from stem_core.cli.apps import chosen
 from stem_core.cli.output import say
-from stem_core.cli.values import duration, whole
+from stem_core.cli.values import interval, whole
 from stem_core.errors import ConfigurationError, StemError
 from stem_core.ports.outbox import Outbox
 from stem_core.producer import Stem
@@ -29,7 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--outbox", metavar="URL", help="where the outbox is, unless the Stem says")
     parser.add_argument("--once", action="store_true", help="relay what is there, and end")
     parser.add_argument(
-        "--every", type=duration, default=1.0, help="look this often when it is empty (default 1s)"
+        "--every", type=interval, default=1.0, help="look this often when it is empty (default 1s)"
     )
     parser.add_argument("--batch", type=whole, default=100, help="messages at once (default 100)")
 

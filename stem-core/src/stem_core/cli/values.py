@@ -55,6 +55,14 @@ def duration(text: str) -> float:
     return float(found[1]) * _UNITS[found[2] or "s"]
 
 
+def interval(text: str) -> float:
+    """A duration between two looks: longer than nothing, or looking would never rest."""
+    found = duration(text)
+    if found <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} leaves no time between two looks; write 500ms, 2s")
+    return found
+
+
 def size(text: str) -> int:
     """``512M`` as bytes."""
     found = _SIZE.fullmatch(text.strip())

@@ -207,7 +207,16 @@ class Remote:
         except (SignatureInvalid, DecodeError) as error:
             _log.warning("A command was refused: %s", error)
             return
-        if not command.is_for(self._worker) or abs(time.time() - command.sent_at) > LIFETIME:
+        if not command.is_for(self._worker):
+            return
+        age = time.time() - command.sent_at
+        if abs(age) > LIFETIME:
+            _log.warning(
+                "Command %r is not obeyed: it was sent %.0f s %s, by its sender's clock; run NTP on both",
+                command.kind,
+                abs(age),
+                "ago" if age > 0 else "from now",
+            )
             return
         reply = self._answers.get(command.id)
         if reply is None:
