@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Self
 
 from stem_core.envelope import Ack, Message, Settlement, new_id
 from stem_core.errors import PublishError, StemError
-from stem_core.ports.committer import Step
+from stem_core.ports.committer import Starter, Step
 from stem_core.ports.specs import AdapterOptions
 from stem_core.status import StatusUpdate, TaskState
 from stem_postgres.backend import PostgresBackend
@@ -50,6 +50,7 @@ class Load:
         self.seen: set[str] = set()
         self.done: set[str] = set()
         self.errors: list[StemError] = []
+        self.started = 0
         self.last_done = 0.0
         self._stopping = asyncio.Event()
         self._producers: list[asyncio.Task[None]] = []
@@ -66,6 +67,7 @@ class Load:
 
     def start(self, producers: int = 2, consumers: int = 3) -> None:
         self._producers = [asyncio.create_task(self._produce()) for _ in range(producers)]
+        self._producers.append(asyncio.create_task(self._enqueue()))
         self._consumers = [asyncio.create_task(self._consume()) for _ in range(consumers)]
 
     async def progress(self, more: int, timeout: float) -> None:
@@ -104,6 +106,33 @@ class Load:
                 await asyncio.sleep(0.05)
             else:
                 self.confirmed.update(each.id for each in batch)
+            await asyncio.sleep(0.005)
+
+    async def _enqueue(self) -> None:
+        """As a Stem does it: started where that can be, else committed; told once, whatever happens."""
+        committer = self.broker.join(self.backend)
+        assert isinstance(committer, Starter)
+        while not self._stopping.is_set():
+            ids = [new_id() for _ in range(1 + self.started % 3)]
+            steps = [
+                Step(
+                    updates=(StatusUpdate(id=id, state=TaskState.QUEUED),),
+                    publishes=(Message(id=id, queue=QUEUE, sealed=b"x" * 200),),
+                )
+                for id in ids
+            ]
+            future: asyncio.Future[Sequence[bool] | Exception] = asyncio.get_running_loop().create_future()
+            try:
+                if committer.start(steps, 5.0, future.set_result):
+                    self.started += 1
+                    if isinstance(outcome := await future, Exception):
+                        raise outcome
+                else:
+                    await committer.commit(steps)
+            except StemError as error:
+                self.errors.append(error)
+            else:
+                self.confirmed.update(ids)
             await asyncio.sleep(0.005)
 
     async def _consume(self) -> None:

@@ -40,6 +40,7 @@ async def test_chaos_loses_nothing_confirmed(
         await load.finish()
         assert faults > 5
         assert load.errors
+        assert load.started > 10 * seconds
         assert load.confirmed <= load.seen
         assert not load.refused & load.seen
         statuses = await backend.fetch(sorted(load.done))
