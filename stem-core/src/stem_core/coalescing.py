@@ -27,7 +27,7 @@ __all__ = ["ENOUGH", "MOST_AT_ONCE", "Coalescer"]
 #: Most messages of one batch: large enough to hide a round trip, small enough not to hold up a store.
 MOST_AT_ONCE: Final = 1000
 #: Messages of one batch that does not wait: soon full, and large enough that its own cost is small.
-ENOUGH: Final = 100
+ENOUGH: Final = 64
 #: How a publish is retried when ``retry=True`` comes without a policy.
 DEFAULT_RETRY: Final = TaskRetryPolicy(backoff=True, default_delay=0.2, backoff_max=5.0, max_retries=3)
 #: What a message with an idempotent publish gets unasked: one more try at once.
@@ -72,13 +72,21 @@ class Batch:
 class Coalescer:
     """Publishes through one wiring, on its loop."""
 
-    def __init__(self, wiring: Wiring, timeout: float, open: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        wiring: Wiring,
+        timeout: float,
+        open: Callable[[], Awaitable[None]],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         """:param timeout: seconds after which one try of a publish fails.
         :param open: connects the wiring; called before the first publish, and after one that could not.
+        :param loop: the one that everything here is called on.
         """
         self.timeout = timeout
         self._wiring = wiring
         self._open = open
+        self._loop = loop
         self._gathered: deque[Batch] = deque()
         """Those to be sent; the last one is still added to, until it is full."""
         self._outstanding: dict[Batch, None] = {}
@@ -99,16 +107,15 @@ class Coalescer:
         :raises PublishError: it was refused (recorded as ``publish-failed``), or its fate is unknown.
         :raises PayloadTooLarge: the store found it too large.
         """
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = self._loop.time()
         try:
-            await self._once(publish, loop)
+            await self._once(publish)
         except StemError as error:
             await self._try_again(publish, error, started)
 
     async def publish_many(self, publishes: list[Publish]) -> list[StemError | None]:
         """Store messages in as few round trips as may be, in order; None or its error for each."""
-        started = asyncio.get_running_loop().time()
+        started = self._loop.time()
         self._announce(publishes)
         answers = await self._send_all(publishes)
         failed = [(i, error) for i, error in enumerate(answers) if error is not None]
@@ -134,7 +141,7 @@ class Coalescer:
         """Wait for what is gathered and in flight; nothing more is taken."""
         self._closed = True
         if self._in_flight:
-            self._idle = self._idle or asyncio.get_running_loop().create_future()
+            self._idle = self._idle or self._loop.create_future()
             await asyncio.shield(self._idle)
         if self._alarm is not None:
             self._alarm.cancel()
@@ -142,16 +149,15 @@ class Coalescer:
 
     async def _try_again(self, publish: Publish, error: StemError, started: float) -> None:
         """Repeat a publish that failed, as far as it may be; in the end raise what it failed with."""
-        loop = asyncio.get_running_loop()
         policy = publish.retry or _ONCE_MORE
         tries = 0
         while tries < _limit(policy) and _worth_another(error, publish):
-            if publish.retry is None and loop.time() - started >= self.timeout:
+            if publish.retry is None and self._loop.time() - started >= self.timeout:
                 break
             await asyncio.sleep(backoff(policy, tries, random.random()))
             tries += 1
             try:
-                return await self._once(publish, loop)
+                return await self._once(publish)
             except StemError as another:
                 error = another
         if getattr(error, "outcome", "refused") == "refused" and self._wiring.is_open:
@@ -165,13 +171,13 @@ class Coalescer:
 
     # one by one
 
-    def _once(self, publish: Publish, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+    def _once(self, publish: Publish) -> asyncio.Future[None]:
         """Send it now, or with what gathers behind what is being sent; done when it is stored."""
         if self._closed:
             raise StemError(f"Task {publish.envelope.id} was not published: this Stem was closed.")
         self._announce([publish])
-        future: asyncio.Future[None] = loop.create_future()
-        deadline = loop.time() + self.timeout
+        future: asyncio.Future[None] = self._loop.create_future()
+        deadline = self._loop.time() + self.timeout
         most = MOST_AT_ONCE if self._wiring.starter is None else ENOUGH
         if not self._gathered or len(self._gathered[-1].futures) >= most:
             self._gathered.append(Batch())
@@ -179,7 +185,7 @@ class Coalescer:
         batch = self._gathered[-1]
         batch.add(publish, deadline, future)
         if self._alarm is None:  # one for all that are outstanding: most are done long before it rings
-            self._alarm = loop.call_at(deadline, self._expire, loop)
+            self._alarm = self._loop.call_at(deadline, self._expire)
         if not self._in_flight or (len(batch.futures) >= most and not self._must_wait):
             self._go_on()
         return future
@@ -213,7 +219,7 @@ class Coalescer:
 
     def _see_through(self, batch: Batch, failure: Exception | None = None) -> None:
         """Send a batch, or see to what failed, in a task of its own: whoever is cancelled, it goes on."""
-        task = asyncio.get_running_loop().create_task(self._send_and_tell(batch, failure))
+        task = self._loop.create_task(self._send_and_tell(batch, failure))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -232,10 +238,10 @@ class Coalescer:
         if not self._in_flight and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
-    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _expire(self) -> None:
         """Fail every publish whose deadline has come; ring again for the next one."""
         self._alarm = None
-        now = loop.time()
+        now = self._loop.time()
         for batch in self._outstanding:
             for publish, deadline, future in zip(
                 batch.publishes, batch.deadlines, batch.futures, strict=True
@@ -243,7 +249,7 @@ class Coalescer:
                 if future.done():
                     continue
                 if deadline > now:
-                    self._alarm = loop.call_at(deadline, self._expire, loop)
+                    self._alarm = self._loop.call_at(deadline, self._expire)
                     return
                 future.set_exception(self._expired(publish, in_flight=batch.in_flight))
 
@@ -258,12 +264,11 @@ class Coalescer:
 
     async def _send_all(self, publishes: list[Publish]) -> list[StemError | None]:
         """Send in order: batches at once as far as that can be, else one that is waited for."""
-        loop = asyncio.get_running_loop()
         answers: list[StemError | None] = []
         under_way: deque[tuple[list[Publish], asyncio.Future[Sequence[bool] | Exception]]] = deque()
         at = 0
         while at < len(publishes) or under_way:
-            batch, future = publishes[at : at + ENOUGH], loop.create_future()
+            batch, future = publishes[at : at + ENOUGH], self._loop.create_future()
             if batch and start(self._wiring, batch, self.timeout, partial(_tell, future)):
                 under_way.append((batch, future))
                 at += len(batch)

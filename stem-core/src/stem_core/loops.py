@@ -42,7 +42,7 @@ class Residence:
     ) -> None:
         self.loop = loop
         self.wiring = wiring
-        self.coalescer = Coalescer(wiring, publish_timeout, self.open)
+        self.coalescer = Coalescer(wiring, publish_timeout, self.open, loop)
         self.thread = thread
         self.pid = os.getpid()
         self._opening = asyncio.Lock()
