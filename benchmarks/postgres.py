@@ -186,7 +186,7 @@ async def whole(url: str, raw: Raw, count: int = COUNT) -> list[Row]:
         for done in range(min(100, count // 100)):
             while worker.stats.succeeded < done:  # noqa: ASYNC110 - until the last one is stored
                 await asyncio.sleep(0.001)
-            await asyncio.sleep(0.005)  # and it waits again
+            await asyncio.sleep(postgres_raw.REST)  # and it waits again
             started = time.perf_counter()
             await stamped.enqueue()
             times.append(await STARTED.get() - started)

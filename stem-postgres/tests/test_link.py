@@ -34,8 +34,8 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-def step(id: str, **more: object) -> Step:
-    message = Message(id=id, queue="q", sealed=b"x" * 100, once=True)
+def step(id: str, *, once: bool = False, **more: object) -> Step:
+    message = Message(id=id, queue="q", sealed=b"x" * 100, once=once)
     update = StatusUpdate(id=id, state=TaskState.QUEUED, name="t", queue="q", ttl=3600.0, **more)  # type: ignore[arg-type]
     return Step(updates=(update,), publishes=(message,))
 
@@ -96,11 +96,12 @@ async def test_what_is_started_keeps_its_order(started: PostgresCommitter, broke
     assert [each.message.id for each in deliveries] == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("once", [False, True])
 async def test_an_id_that_is_known_is_merged_not_added(
-    started: PostgresCommitter, broker: PostgresBroker, backend: PostgresBackend
+    started: PostgresCommitter, broker: PostgresBroker, backend: PostgresBackend, once: bool
 ) -> None:
     for meta in ({"a": 1}, {"b": 2}):
-        again = step("same", meta=meta)
+        again = step("same", once=once, meta=meta)
         assert await ended(lambda told, again=again: started.start([again], 10, told)) == [True]  # type: ignore[misc]
     assert len(await broker.receive(["q"], limit=5, lease=30, wait=0)) == 1
     [status] = await backend.fetch(["same"])

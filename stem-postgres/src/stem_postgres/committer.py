@@ -33,6 +33,7 @@ class PostgresCommitter:
         self._broker = broker
         self._backend = backend
         self._mending: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
 
     def start(self, steps: Sequence[Step], timeout: float, ended: Ended) -> bool:
         """Begin to store new work, in one statement behind what was started before."""
@@ -51,8 +52,8 @@ class PostgresCommitter:
     def _answered(self, steps: Sequence[Step], ended: Ended, outcome: int | psycopg.Error) -> None:
         if isinstance(outcome, psycopg.Error) and is_lost(outcome):
             ended(self._broker.database.failure(outcome))
-        elif isinstance(outcome, psycopg.Error) or (outcome == 0 and len(steps) == 1):
-            # It was rolled back, or the one id is known: another statement can do more, in its turn.
+        elif isinstance(outcome, psycopg.Error) or (outcome == 0 and enqueues.is_lone(steps)):
+            # It was rolled back, or the one id is known after all: another statement can do more.
             task = asyncio.get_running_loop().create_task(self._mend(steps, ended))
             self._mending.add(task)
             task.add_done_callback(self._mending.discard)
@@ -62,7 +63,8 @@ class PostgresCommitter:
 
     async def _mend(self, steps: Sequence[Step], ended: Ended) -> None:
         try:
-            answers = await self.commit(steps)
+            async with self._turn:
+                answers = await self.commit(steps)
         except Exception as error:  # noqa: BLE001 - whoever started it is told
             ended(error)
         else:

@@ -9,6 +9,7 @@ anything.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from stem_core.ports.committer import Step
@@ -16,12 +17,12 @@ from stem_core.status import TaskState
 from stem_postgres import messages, statuses
 from stem_postgres.connection import Query
 
-__all__ = ["is_new_work", "query"]
+__all__ = ["is_lone", "is_new_work", "query"]
 
 _TTL: Final = "%(ttl)s::float8"
 
-#: Answers a row when both are stored. No row: the id has a status, and nothing was stored; or its message is known,
-#: and the status was.
+#: Answers a row when both are stored. No row: the id has a status after all, and nothing was stored; or its message is
+#: known, and only the status was.
 _ENQUEUE: Final = f"""with queued as (
     insert into {{s}}.status (namespace, id, state, rank, generation, attempt, name, queue, meta, enqueued_at,
         expires_at, prune_after)
@@ -58,8 +59,13 @@ def is_new_work(step: Step) -> bool:
     )
 
 
+def is_lone(steps: Sequence[Step]) -> bool:
+    """Whether this is one new task whose id nobody can know: the statement would do nothing for one that is known."""
+    return len(steps) == 1 and is_new_work(steps[0]) and not steps[0].publishes[0].once
+
+
 def query(step: Step, namespace: str) -> Query:
-    """The statement for a step that :func:`is_new_work`."""
+    """The statement for a step that :func:`is_lone`."""
     (update,), (message,) = step.updates, step.publishes
     return Query(
         _ENQUEUE,

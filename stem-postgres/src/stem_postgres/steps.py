@@ -68,7 +68,7 @@ def _one_gate(updates: Sequence[StatusUpdate]) -> bool:
 
 def simple(steps: Sequence[Step], scope: Scope) -> Flow[Done]:
     """One statement for all; the receipts that hold and the terminal updates that are accepted decide it."""
-    if len(steps) == 1 and enqueues.is_new_work(steps[0]):
+    if enqueues.is_lone(steps):
         stored = yield enqueues.query(steps[0], scope.namespace)
         if stored:
             return Done([True])
