@@ -107,20 +107,18 @@ class Coalescer:
         :raises PublishError: it was refused (recorded as ``publish-failed``), or its fate is unknown.
         :raises PayloadTooLarge: the store found it too large.
         """
-        started = self._loop.time()
         try:
-            await self._once(publish)
+            await self.once(publish)
         except StemError as error:
-            await self._try_again(publish, error, started)
+            await self.again(publish, error)
 
     async def publish_many(self, publishes: list[Publish]) -> list[StemError | None]:
         """Store messages in as few round trips as may be, in order; None or its error for each."""
-        started = self._loop.time()
         self._announce(publishes)
         answers = await self._send_all(publishes)
         failed = [(i, error) for i, error in enumerate(answers) if error is not None]
         if failed:
-            again = (self._try_again(publishes[i], error, started) for i, error in failed)
+            again = (self.again(publishes[i], error) for i, error in failed)
             for (i, _), answer in zip(
                 failed, await asyncio.gather(*again, return_exceptions=True), strict=True
             ):
@@ -147,17 +145,15 @@ class Coalescer:
             self._alarm.cancel()
             self._alarm = None
 
-    async def _try_again(self, publish: Publish, error: StemError, started: float) -> None:
+    async def again(self, publish: Publish, error: StemError) -> None:
         """Repeat a publish that failed, as far as it may be; in the end raise what it failed with."""
         policy = publish.retry or _ONCE_MORE
         tries = 0
         while tries < _limit(policy) and _worth_another(error, publish):
-            if publish.retry is None and self._loop.time() - started >= self.timeout:
-                break
             await asyncio.sleep(backoff(policy, tries, random.random()))
             tries += 1
             try:
-                return await self._once(publish)
+                return await self.once(publish)
             except StemError as another:
                 error = another
         if getattr(error, "outcome", "refused") == "refused" and self._wiring.is_open:
@@ -171,8 +167,11 @@ class Coalescer:
 
     # one by one
 
-    def _once(self, publish: Publish) -> asyncio.Future[None]:
-        """Send it now, or with what gathers behind what is being sent; done when it is stored."""
+    def once(self, publish: Publish) -> asyncio.Future[None]:
+        """The first half of :meth:`publish`: one try, now or with what gathers behind what is being sent.
+
+        Whoever waits for the future without a coroutine between gives an error to :meth:`again`.
+        """
         if self._closed:
             raise StemError(f"Task {publish.envelope.id} was not published: this Stem was closed.")
         self._announce([publish])
@@ -319,10 +318,11 @@ def _limit(policy: TaskRetryPolicy) -> int:
 
 
 def _worth_another(error: StemError, publish: Publish) -> bool:
-    """Whether trying again can help and do no harm. Unasked, only what was sent to a store in reach is repeated."""
+    """Whether trying again can help and do no harm. Unasked, only what failed in time in a store in reach is repeated."""
     if not publish.message.once or not isinstance(error, PublishError):
         return False
-    return publish.retry is not None or error.outcome == "unknown"
+    in_time = not isinstance(error.__cause__, TimeoutError)
+    return publish.retry is not None or (error.outcome == "unknown" and in_time)
 
 
 def _never_sent(message: Message, timeout: float) -> PublishError:

@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -188,7 +188,7 @@ class Planner:
             raise
         call = self.completed(call)
         plan = self.plan(call, strict=strict)
-        now = now or instant(self._wiring.clock.time())
+        now = now or datetime.fromtimestamp(self._wiring.clock.time(), UTC)
         id = plan.asked.task_id or id or new_id()
         if plan.mould is None or call.headers or call.meta or _parent(plan) is not None:
             envelope = self.envelope(call, plan, now, id=id, strict=strict)

@@ -15,7 +15,7 @@ from stem_core.connected import Connected
 from stem_core.declaring import declared
 from stem_core.dispatching import publish_many, publish_one
 from stem_core.envelope import Envelope, Input, new_ids
-from stem_core.errors import ConfigurationError
+from stem_core.errors import ConfigurationError, StemError
 from stem_core.handles import TaskHandle
 from stem_core.loops import Residence
 from stem_core.options import Adjustment, Duration, TaskEnqueueOptions, TaskOptions
@@ -226,7 +226,10 @@ class Stem(Connected):
             return self._handle(draft)
         residence = self._home.here()
         if residence is not None and not draft.plan.asked.unique:
-            await residence.coalescer.publish(draft.publish)
+            try:
+                await residence.coalescer.once(draft.publish)
+            except StemError as error:
+                await residence.coalescer.again(draft.publish, error)
             return self._handle(draft)
         return self._handle(draft, await self._home.run(partial(_publish, draft=draft), connected=False))
 
