@@ -74,6 +74,16 @@ async def test_an_unknown_fate_is_sent_again_for_a_message_that_can_be(lab: Any)
     assert (await handle.status()).state is TaskState.QUEUED
 
 
+async def test_what_took_all_its_time_is_not_sent_again_unasked(lab: Any) -> None:
+    here = await lab(publish_timeout=0.05)
+    here.broker.gate = asyncio.Event()
+    with pytest.raises(PublishError, match="no answer in time") as caught:
+        await here.stem.enqueue("a", enqueue_options=with_id("x"))
+    assert caught.value.outcome == "unknown"
+    assert names(here.broker.published) == [["x"]]
+    here.broker.gate.set()
+
+
 async def test_a_batch_of_unknown_fate_is_sent_again_for_its_once_messages_only(lab: Any) -> None:
     here = await lab()
     here.broker.gate = asyncio.Event()
