@@ -22,12 +22,10 @@ from stem_core.retry import backoff
 from stem_core.sending import Publish, note_stored, out_of_reach, record_refused, send, start, unknown_fate
 from stem_core.wiring import Wiring
 
-__all__ = ["ENOUGH", "MOST_AT_ONCE", "Coalescer"]
+__all__ = ["MOST_AT_ONCE", "Coalescer"]
 
 #: Most messages of one batch: large enough to hide a round trip, small enough not to hold up a store.
 MOST_AT_ONCE: Final = 1000
-#: Messages of one batch that does not wait: soon full, and large enough that its own cost is small.
-ENOUGH: Final = 64
 #: How a publish is retried when ``retry=True`` comes without a policy.
 DEFAULT_RETRY: Final = TaskRetryPolicy(backoff=True, default_delay=0.2, backoff_max=5.0, max_retries=3)
 #: What a message with an idempotent publish gets unasked: one more try at once.
@@ -177,7 +175,7 @@ class Coalescer:
         self._announce([publish])
         future: asyncio.Future[None] = self._loop.create_future()
         deadline = self._loop.time() + self.timeout
-        most = MOST_AT_ONCE if self._wiring.starter is None else ENOUGH
+        most = self._enough()
         if not self._gathered or len(self._gathered[-1].futures) >= most:
             self._gathered.append(Batch())
             self._outstanding[self._gathered[-1]] = None
@@ -188,6 +186,11 @@ class Coalescer:
         if not self._in_flight or (len(batch.futures) >= most and not self._must_wait):
             self._go_on()
         return future
+
+    def _enough(self) -> int:
+        """Messages of one batch that does not wait."""
+        starter = self._wiring.starter
+        return MOST_AT_ONCE if starter is None else min(starter.enough, MOST_AT_ONCE)
 
     def _go_on(self) -> None:
         """Send what has gathered: at once as far as that can be, else one batch when nothing is in flight."""
@@ -213,7 +216,7 @@ class Coalescer:
             self._see_through(batch, answers)
             return
         note_stored(self._wiring, batch.publishes, answers)
-        batch.end([None] * len(answers))
+        batch.end([None] * len(batch.futures))
         self._has_ended(batch)
 
     def _see_through(self, batch: Batch, failure: Exception | None = None) -> None:
@@ -265,9 +268,9 @@ class Coalescer:
         """Send in order: batches at once as far as that can be, else one that is waited for."""
         answers: list[StemError | None] = []
         under_way: deque[tuple[list[Publish], asyncio.Future[Sequence[bool] | Exception]]] = deque()
-        at = 0
+        at, enough = 0, self._enough()
         while at < len(publishes) or under_way:
-            batch, future = publishes[at : at + ENOUGH], self._loop.create_future()
+            batch, future = publishes[at : at + enough], self._loop.create_future()
             if batch and start(self._wiring, batch, self.timeout, partial(_tell, future)):
                 under_way.append((batch, future))
                 at += len(batch)
