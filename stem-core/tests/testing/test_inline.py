@@ -160,3 +160,16 @@ async def test_something_that_never_ends_is_an_error() -> None:
         await again.enqueue()
         with pytest.raises(AssertionError, match="jumps"):
             await inline.run_all(jumps=50)
+
+
+async def test_leaving_waits_for_no_receive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stem_core.worker.consumer._LAST_RECEIVE", 3600.0)
+    stem = Stem("memory://")
+    task = stem.task(name="task")(lambda: 7)
+    async with asyncio.timeout(20):
+        async with run_inline(stem, wait=3600) as inline:
+            handle = await task.enqueue()
+            await inline.settle()
+            assert await handle.result(timeout=5) == 7
+        async with run_inline(stem, wait=3600):
+            pass
