@@ -28,12 +28,17 @@ def declared(
     :raises TypeError: a field is not known, or ``function`` is no function.
     :raises ConfigurationError: a value is wrong, or the function cannot be run so.
     """
+    if isinstance(function, str):
+        raise TypeError(
+            f"{function!r} is not a function; a task's name is a keyword: @stem.task(name={function!r})"
+        )
     if not callable(function):
         raise TypeError(f"{function!r} is not a function; @stem.task decorates one")
     if isinstance(function, Task):
         raise TypeError(f"{function!r} is a task already; another Stem takes it with stem.add(task)")
     rest = dict(fields)
-    name = rest.pop("name", None) or default_name(function)
+    given = rest.pop("name", None)
+    name = default_name(function) if given is None else given
     options = rest.pop("options", None) or TaskOptions()
     metadata = rest.pop("metadata", None) or TaskMetadata()
     check_keywords(rest, _FIELDS, f"@stem.task of {name!r}", not_of_a_task())
@@ -44,7 +49,10 @@ def declared(
         metadata = dataclasses.replace(metadata, **{key: rest[key] for key in rest if key in _METADATA})
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"Task {name!r}: {error}") from error
-    return Task(stem, function, name=name, options=options, metadata=metadata, names=names)
+    try:
+        return Task(stem, function, name=name, options=options, metadata=metadata, names=names)
+    except ValueError as error:  # a name that is none, or a class of C code, which has no signature
+        raise ConfigurationError(f"Task {name!r}: {error}") from error
 
 
 def default_name(function: Callable[..., Any]) -> str:

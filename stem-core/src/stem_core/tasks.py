@@ -335,14 +335,17 @@ class TaskDecorator:
     @overload
     def __call__(self, **fields: Unpack[TaskFields]) -> TaskDecorator: ...
     def __call__(self, *functions: Callable[..., Any], **fields: Any) -> Any:
+        together = {**self._fields, **fields}
         if not functions:
-            return TaskDecorator(self._declare, {**self._fields, **fields})
+            return TaskDecorator(self._declare, together)
+        if len(functions) > 1:
+            raise TypeError(f"@stem.task decorates one function, and was given {len(functions)}")
         (function,) = functions
         frame = inspect.currentframe()
         caller = frame.f_back if frame else None
         inside_a_function = caller is not None and caller.f_locals is not caller.f_globals
         names = dict(caller.f_locals) if caller and inside_a_function else None
-        return self._declare(function, self._fields, names)
+        return self._declare(function, together, names)
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

@@ -155,3 +155,25 @@ def test_options_are_values_as_before() -> None:
     assert options.merged(TaskEnqueueOptions(queue="late")) == TaskEnqueueOptions(countdown=5, queue="late")
     assert options.eta is UNSET
     assert TaskMetadata(tags=["a", "b"]).tags == ("a", "b")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("declare", "error", "words"),
+    [
+        (lambda task: task("work"), TypeError, r"keyword: @stem.task\(name='work'\)"),
+        (lambda task: task(5), TypeError, "5 is not a function"),
+        (lambda task: task(print, len), TypeError, "decorates one function, and was given 2"),
+        (lambda task: task(dict), ConfigurationError, "no signature found"),
+        (lambda task: task(name="")(print), ConfigurationError, "'' cannot be a task name"),
+        (lambda task: task(name=5)(print), ConfigurationError, "5 cannot be a task name"),
+    ],
+)
+def test_what_is_no_task(stem: Stem, declare: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        declare(stem.task)
+    assert not stem.tasks
+
+
+def test_a_function_and_its_options_in_one_call(stem: Stem) -> None:
+    task = stem.task(lambda: None, name="work", queue="mail")  # type: ignore[call-overload]
+    assert (task.name, task.options.queue) == ("work", "mail")
