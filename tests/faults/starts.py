@@ -18,6 +18,8 @@ __all__ = ["Starting"]
 class Starting(MemoryCommitter):
     """A memory committer that does what is started a little later, as a server would."""
 
+    enough = 10
+
     def start(self, steps, timeout, ended):
         asyncio.get_running_loop().call_later(0.001, self._see_to, steps, ended)
         return True

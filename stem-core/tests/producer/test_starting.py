@@ -19,13 +19,16 @@ from stem_core import (
     hookimpl,
 )
 from stem_core.builtin.plugin import MEMORY_BACKEND, MEMORY_BROKER
-from stem_core.coalescing import ENOUGH
 from stem_core.ports.committer import Committer, Ended, Step
 from stem_core.ports.specs import AdapterOptions
+
+ENOUGH = 64
 
 
 class Starting:
     """Starts what a memory committer then does when the test lets it; ``declines`` and ``fails`` stand in its way."""
+
+    enough = ENOUGH
 
     def __init__(self, inner: Committer) -> None:
         self.inner = inner

@@ -29,6 +29,9 @@ _SOON: Final = 2.0
 class PostgresCommitter:
     """Implements ``stem_core.ports.committer.Starter``."""
 
+    #: A statement of many waits for the disk once, like a statement of few.
+    enough = 200
+
     def __init__(self, broker: PostgresBroker, backend: PostgresBackend) -> None:
         self._broker = broker
         self._backend = backend

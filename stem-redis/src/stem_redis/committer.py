@@ -27,6 +27,9 @@ _MOST_STEPS: Final = 5000
 class RedisCommitter:
     """Implements ``stem_core.ports.Starter``."""
 
+    #: Soon full, and large enough that a call's own cost is small.
+    enough = 64
+
     def __init__(self, server: Server, keys: Keys, once_ttl: int, capabilities: BrokerCapabilities) -> None:
         self._server = server
         self._keys = keys

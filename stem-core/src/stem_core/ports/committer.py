@@ -52,6 +52,9 @@ class Starter(Committer, Protocol):
     No adapter has to: without it, and whenever it answers False, the core calls :meth:`commit`.
     """
 
+    enough: int
+    """Steps that are worth a start of their own while others are under way: fewer wait for more."""
+
     def start(self, steps: Sequence[Step], timeout: float, ended: Ended) -> bool:
         """Begin what :meth:`commit` does, without waiting for anything. Never raises.
 
