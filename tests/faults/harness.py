@@ -76,6 +76,12 @@ def broken(law: int, contract: type[Contract], **attributes: Any) -> Callable[[A
     return register
 
 
+def named(law: int, make: Any, name: str) -> None:
+    """Register a faulty backend under ``name``."""
+    make.__name__ = name
+    broken(law, BackendContract)(make)
+
+
 def catch(fault: Fault) -> Caught | None:
     """The first test of the broken law that fails, else the state machine when it names the law."""
     start = time.perf_counter()

@@ -5,10 +5,26 @@ from __future__ import annotations
 import pytest
 
 from stem_core.contracts import LAWS
-from tests.faults import delivery, leases, offers, payloads, publishing, results, starts, steps, stores
+from tests.faults import (
+    dead,
+    delays,
+    delivery,
+    leases,
+    offers,
+    payloads,
+    publishing,
+    races,
+    shared,
+    starts,
+    statuses,
+    steps,
+    stores,
+)
 from tests.faults.harness import FAULTS, Fault, catch
 
-MODULES = (publishing, leases, delivery, offers, results, steps, starts, stores, payloads)
+MODULES = (
+    publishing, leases, delays, delivery, dead, races, offers, statuses, shared, steps, starts, stores, payloads,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[f"law-{fault.law:02}-{fault.name}" for fault in FAULTS])
