@@ -135,3 +135,19 @@ async def test_how_a_task_ended_is_logged(caplog: pytest.LogCaptureFixture) -> N
     )
     assert (second.levelname, second.getMessage()[:12]) == ("DEBUG", "Succeeded in")
     assert (ends[late.id, 0].levelname, ends[late.id, 0].getMessage()) == ("INFO", "Was cancelled: expired")
+
+
+async def test_an_error_steers_no_terminal_through_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    stem = Stem("memory://")
+
+    @stem.task(name="quote")
+    async def quote(text: str) -> None:
+        raise ValueError(f"no {text}")
+
+    async with stem:
+        await quote.enqueue("\x1b[31mred\n2026-01-01 INFO all is well\r")
+        await Worker(stem).run(until_empty=True)
+    (record,) = [each for each in caplog.records if each.name == "stem.task"]
+    seen = "ValueError: no \\x1b[31mred\\n2026-01-01 INFO all is well\\r"
+    assert record.getMessage().endswith(seen)
+    assert all(line.isprintable() for line in TextFormatter().format(record).split("\n"))

@@ -46,7 +46,17 @@ def _say(finish: Finish, level: int, text: str, traceback: str = "") -> None:
         "queue": envelope.queue,
         "attempt": finish.delivery.attempt,
     }
-    record = _log.makeRecord(_log.name, level, __file__, 0, "%s", (text,), None, "log_end", fields)
+    record = _log.makeRecord(_log.name, level, __file__, 0, "%s", (_visible(text),), None, "log_end", fields)
     if traceback:
-        record.exc_text = traceback.rstrip("\n")  # formatters print it, as if the exception were here
+        lines = traceback.rstrip("\n").split("\n")
+        record.exc_text = "\n".join(
+            map(_visible, lines)
+        )  # formatters print it, as if the exception were here
     _log.handle(record)
+
+
+def _visible(line: str) -> str:
+    """A line of an error, which may quote whoever enqueued: it stays one line, and steers no terminal."""
+    if line.isprintable():
+        return line
+    return "".join(each if each.isprintable() or each == "\t" else repr(each)[1:-1] for each in line)
