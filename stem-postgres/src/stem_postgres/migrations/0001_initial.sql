@@ -79,7 +79,7 @@ create table {s}.status (
     prune_after timestamptz,
     primary key (namespace, id)
 ) with (
-    fillfactor = 45,
+    fillfactor = 42,
     autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000,
     autovacuum_vacuum_cost_delay = 0
 );
