@@ -148,15 +148,40 @@ async def test_new_work_is_stored_as_any_step_stores_it(
         return status, round(life / 10_000), hour
 
     await committer.commit([FIRST_OF_ITS_HOUR])
-    assert await committer.commit([new_work("new", **fields)]) == [True]
+    assert await committer.commit([new_work("one", **fields)]) == [True]
+    assert await committer.commit([new_work("two", **fields), new_work("more", **fields)]) == [True, True]
     assert await committer.commit([new_work("any", **fields), apart]) == [True, True]
-    assert await stored("new") == await stored("any")
+    assert await stored("one") == await stored("any")
+    assert await stored("two") == await stored("any")
     got = await broker.receive(["q"], limit=9, lease=30, wait=0)
     assert [(each.message.id, each.message.sealed) for each in got] == [
-        ("new", b"\xffnew"),
-        ("any", b"\xffany"),
+        (id, b"\xff" + id.encode()) for id in ("one", "two", "more", "any")
     ]
-    assert (await broker.counts("q"))["published"] == 2
+    assert (await broker.counts("q"))["published"] == 4
+
+
+@pytest.mark.parametrize("once", [False, True])
+async def test_one_by_one_through_a_queue_that_rests_in_between(
+    broker: RedisBroker, backend: RedisBackend, committer: Committer, once: bool
+) -> None:
+    await committer.commit([FIRST_OF_ITS_HOUR])
+    for n in range(3):
+        waiting = asyncio.create_task(broker.receive(["q"], limit=9, lease=30, wait=20))
+        await asyncio.sleep(0.01)
+        assert await committer.commit([new_work(f"n{n}", once=once)]) == [True]
+        assert await committer.commit([new_work(f"n{n}", once=True)]) == [True]
+        (delivery,) = await asyncio.wait_for(waiting, 5) if once else (await waiting)[:1]
+        assert delivery.message == message(f"n{n}", once=once)
+        got = [delivery, *await broker.receive(["q"], limit=9, lease=30, wait=0)]
+        assert all(await broker.settle([Settlement(each.receipt, Ack()) for each in got]))
+        root = broker.keys.root("q")
+        assert await broker.server.command("SCARD", f"{root}:levels") == 0
+        assert await broker.server.command("PTTL", f"{root}:s0") > 0
+        assert await broker.server.command("PTTL", f"{root}:counts") > 0
+    assert await committer.commit([new_work("last", once=once)]) == [True]
+    assert await broker.server.command("PTTL", f"{root}:s0") == -1
+    assert await broker.server.command("PTTL", f"{root}:counts") == -1
+    assert [status and status.name for status in await backend.fetch(["n0", "last"])] == ["t", "t"]
 
 
 @pytest.mark.parametrize("count", [3, 450])

@@ -251,21 +251,14 @@ async def test_a_full_server_refuses_whole_batches_and_stores_the_others(adapter
     with ValkeyServer(maxmemory="12mb", maxmemory_policy="noeviction") as server:
         starts = await starts_at(adapters, server.url)
         await starts.usual()
-        refused: list[str] = []
-        for first in range(0, 10_000, 10):
-            ids = [f"{first + n}" for n in range(10)]
-            while not starts.start(*ids, size=10_000):
+        for first in range(0, 3000, 10):  # 30 MB
+            while not starts.start(*(f"{first + n}" for n in range(10)), size=10_000):
                 await asyncio.sleep(0.001)
-            refused = [
-                id for id, (*told,) in starts.told.items() if told and isinstance(told[0], PublishError)
-            ]
-            if refused:
-                break
         ends = await starts.ends()
-        assert refused
         for told in ends.values():
             assert told == [True] * 10 or (isinstance(told, PublishError) and told.outcome == "refused")
             assert told == [True] * 10 or "maxmemory: raise it, or drain" in str(told)
+        assert any(isinstance(told, PublishError) for told in ends.values())
         kept = [id for id, told in ends.items() if told == [True] * 10]
         stored = await starts.stored()
         assert len(stored) == 1 + 10 * len(kept)

@@ -42,8 +42,8 @@ class RedisCommitter:
         """New work that fits one script call. It goes behind what was started before, on one connection."""
         if self._mending or not fit_one_call(steps, self._capabilities):
             return False
-        ((keys, arguments),) = enqueue_calls(self._keys, steps)
-        command = self._server.invocation("enqueue", keys, *arguments)
+        script, ((keys, arguments),) = enqueue_calls(self._keys, steps)
+        command = self._server.invocation(script, keys, *arguments)
         return self._server.begin(command, timeout, partial(self._answered, steps, ended))
 
     def _answered(self, steps: Sequence[Step], ended: Ended, answers: list[Any] | AdapterError) -> None:
@@ -101,9 +101,9 @@ class RedisCommitter:
             return await self._commit_any(steps, some_done=False)  # a call done later would lose its turn
         done: list[bool] = []
         for first in range(0, len(steps), _MOST_STEPS):
-            calls = enqueue_calls(self._keys, steps[first : first + _MOST_STEPS])
+            script, calls = enqueue_calls(self._keys, steps[first : first + _MOST_STEPS])
             try:
-                answers = await self._server.run_all(SCRIPTS["enqueue"], calls)
+                answers = await self._server.run_all(SCRIPTS[script], calls)
             except Refused as error:
                 raise as_publish_error(error, some_done=bool(done)) from error
             for count in answers:

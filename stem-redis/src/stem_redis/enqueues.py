@@ -1,4 +1,7 @@
-"""New work, which most steps are, in the form that costs the server least: see ``scripts/enqueue.lua``."""
+"""New work, which most steps are, in the form that costs the server least: see ``scripts/enqueue.lua``.
+
+A single message has a script of its own, ``scripts/enqueue_one.lua``.
+"""
 
 from __future__ import annotations
 
@@ -61,8 +64,25 @@ def _is_new_work(step: Step) -> bool:
     )
 
 
-def enqueue_calls(keys: Keys, steps: Sequence[Step]) -> Iterator[Call]:
-    """The calls of enqueue.lua that do ``steps``, which :func:`are_new_work`, in order.
+def enqueue_calls(keys: Keys, steps: Sequence[Step]) -> tuple[str, Iterator[Call]]:
+    """The script that does ``steps``, which :func:`are_new_work`, and its calls, in order."""
+    if len(steps) == 1:
+        return "enqueue_one", iter([_lone_call(keys, steps[0])])
+    return "enqueue", _calls(keys, steps)
+
+
+def _lone_call(keys: Keys, step: Step) -> Call:
+    update, message = step.updates[0], step.publishes[0]
+    assert update.enqueued_at is not None
+    since = microseconds(update.enqueued_at)
+    hour = index_hour(since)
+    arguments: list[Any] = [keys.prefix, message.priority, int(message.once), hour, int(hour), _ttl(update)]
+    arguments += (message.id, since, message.sealed, *_fields(update))
+    return (keys.root(message.queue),), arguments
+
+
+def _calls(keys: Keys, steps: Sequence[Step]) -> Iterator[Call]:
+    """The calls of enqueue.lua.
 
     Messages that follow each other and differ in nothing but id, time and bytes share what they have in common.
     """
@@ -108,8 +128,17 @@ def _shared(message: Message, update: StatusUpdate, hour: str) -> tuple[object, 
 
 def _head(root: int, message: Message, update: StatusUpdate, hour: str) -> list[Any]:
     """The start of a run; its last item is the number of its messages, none yet."""
-    ttl = -1 if update.ttl is None else max(1, milliseconds(update.ttl))
+    fields = _fields(update)
+    return [root, message.priority, int(message.once), hour, _ttl(update), len(fields), *fields, 0]
+
+
+def _ttl(update: StatusUpdate) -> int:
+    return -1 if update.ttl is None else max(1, milliseconds(update.ttl))
+
+
+def _fields(update: StatusUpdate) -> list[Any]:
+    """Names and values of the status, but for its order and time."""
     fields: list[Any] = ["n", update.name, "q", update.queue]
     for key, value in update.meta.items():
         fields += (f"m:{key}", pack_rows(value))
-    return [root, message.priority, int(message.once), hour, ttl, len(fields), *fields, 0]
+    return fields

@@ -11,14 +11,14 @@ from typing import Final
 __all__ = ["SCRIPTS", "Script"]
 
 # Each call compiles nothing, but makes every function and table of its preludes: a script takes only what it uses.
-_READY: Final = ("common", "ready")
+_READY: Final = ("constants", "common", "ready")
 _PUBLISH: Final = (*_READY, "queue")
 _QUEUE: Final = (*_PUBLISH, "lease", "deliveries")
 _LEASES: Final = (*_QUEUE, "leases")
 _STATUS: Final = ("life", "index", "status")
 _PRELUDES: Final[dict[str, tuple[str, ...]]] = {
     "publish": _PUBLISH,
-    "claim": ("ready", "lease"),
+    "claim": ("constants", "ready", "lease"),
     "claim_due": _QUEUE,
     "settle": _LEASES,
     "extend": _LEASES,
@@ -27,14 +27,15 @@ _PRELUDES: Final[dict[str, tuple[str, ...]]] = {
     "dead_replay": _QUEUE,
     "dead_purge": _QUEUE,
     "ring": _READY,
-    "record": ("common", *_STATUS),
+    "record": ("constants", "common", *_STATUS),
     "fetch": (),
     "list": (),
     "group_create": ("common",),
     "group_add": ("common", "group"),
     "group_close": (),
     "group_get": (),
-    "enqueue": ("ready", "life"),
+    "enqueue": ("constants", "ready", "life"),
+    "enqueue_one": ("constants",),
     "commit": (*_LEASES, *_STATUS, "group"),
     "state_read": (),
     "state_write": (),

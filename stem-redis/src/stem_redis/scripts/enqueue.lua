@@ -5,7 +5,6 @@
 -- a count and so many names and values of each status, the number of messages, and of each its id, the time of its
 -- enqueue, sealed bytes. Answers how many messages there are, as a negative number when nothing was written.
 local prefix, total, call, format = ARGV[1], #ARGV, redis.call, string.format
-local FIRST = '0000000000000000000000' -- of field o (see status.lua): generation, attempt and rank 0, no field of a state
 
 local function run_at(at)
   local count_at = at + 6 + ARGV[at + 5]

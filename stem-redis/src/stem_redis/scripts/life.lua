@@ -1,9 +1,5 @@
 -- How long statuses live.
 
--- Milliseconds a status of a long life may outlive it, so that one that ends soon need not be renewed.
-local LONG_LIFE, LIFE_SLACK = 3600000, 60000
-local NEVER = '9999999999'
-
 local expiries = {}
 
 -- When a status that expires at `have` shall expire after a write, as in field o, and what that takes: the ms to set,

@@ -1,9 +1,5 @@
 -- Where messages that are ready wait, and the bell that tells of them.
 
-local GROUP = 'stem'
-local HORIZON = 5000 -- ms. Idle workers look at least so often, so later events need no bell.
-local BELL_LIFE = 60000 -- ms
-
 local awake, rung = {}, {}
 
 local function ring(root)
