@@ -15,7 +15,7 @@ from stem_core.errors import ConfigurationError
 from stem_core.ports.committer import Step
 from stem_core.ports.specs import AdapterOptions
 from stem_core.status import StatusQuery, StatusUpdate, TaskState
-from stem_postgres import doctor, listing
+from stem_postgres import doctor, listing, messages, statuses
 from stem_postgres.backend import PostgresBackend
 from stem_postgres.broker import PostgresBroker
 from stem_postgres.location import locate
@@ -171,6 +171,36 @@ async def test_listing_walks_an_index(
     rows = await backend.database.run(f"explain {statement}", parameters)
     plan = "\n".join(row[0] for row in rows)
     assert index in plan, plan
+
+
+async def test_claims_and_pruning_walk_an_index_of_a_hundred_thousand_rows(
+    broker: PostgresBroker, module_url: str, postgres_url: str
+) -> None:
+    """None of it due, all of it in the way."""
+    schema, namespace = schema_of(module_url), broker.database.namespace
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            f"""insert into "{schema}".message (namespace, queue, id, priority, state, due, once, sealed)
+            select '{namespace}', 'q', 'p' || n, 0, n % 2 * 3, now() + interval '1 day', true, ''
+            from generate_series(1, 100000) n""".encode()
+        )
+        connection.execute(
+            f"""insert into "{schema}".status (namespace, id, state, rank, generation, attempt, enqueued_at,
+                                              expires_at, prune_after)
+            select '{namespace}', 'p' || n, 'queued', 0, 0, 0, now(), now() + interval '1 day', now() + interval '1 day'
+            from generate_series(1, 100000) n""".encode()
+        )
+        connection.execute(f'analyze "{schema}".message, "{schema}".status'.encode())
+    claim = {"namespace": namespace, "limit": 10, "lease": 30.0, **messages.claim_columns(["q"], 0)}
+    for statement, parameters, index in (
+        (messages.CLAIM, claim, "message_live"),
+        (messages.PRUNE, {"lock": 1}, "message_remembered"),
+        (statuses.PRUNE, None, "status_prune"),
+    ):
+        rows = await broker.database.run(f"explain {statement}", parameters)
+        plan = "\n".join(row[0] for row in rows)
+        assert index in plan, plan
+        assert "Seq Scan" not in plan, plan
 
 
 async def test_the_doctor_reports_and_warns(
