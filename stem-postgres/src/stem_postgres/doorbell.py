@@ -82,15 +82,10 @@ class Doorbell:
 
 
 def _packed(names: list[str]) -> list[str]:
+    rest = "\n".join(names).encode()
     payloads: list[str] = []
-    lines: list[str] = []
-    size = 0
-    for name in names:
-        length = len(name.encode()) + 1
-        if size + length > _MOST_BYTES:
-            payloads.append("\n".join(lines))
-            lines, size = [], 0
-        lines.append(name)
-        size += length
-    payloads.append("\n".join(lines))
-    return payloads
+    while len(rest) > _MOST_BYTES:  # no name is nearly as long
+        end = rest.rindex(b"\n", 0, _MOST_BYTES)
+        payloads.append(rest[:end].decode())
+        rest = rest[end + 1 :]
+    return [*payloads, rest.decode()]
