@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
@@ -9,7 +10,7 @@ import msgspec
 
 from stem_core.arguments import convert
 from stem_core.clock import seconds
-from stem_core.errors import ConfigurationError, TaskFailed, TaskRevoked, TaskTimeout
+from stem_core.errors import ConfigurationError, StemError, TaskFailed, TaskRevoked, TaskTimeout
 from stem_core.names import RESULT_ENCODER_META
 from stem_core.options import Adjustment, Duration
 from stem_core.ports.backend import Backend
@@ -26,6 +27,8 @@ T = TypeVar("T")
 
 #: The longest single wait asked of a backend; a result without a timeout is waited for again and again.
 _LONGEST_WAIT: Final = 3600.0
+#: Seconds that looking for the reason of a timeout may take.
+_LAST_LOOK: Final = 1.0
 
 
 class Runs(Protocol):
@@ -102,7 +105,11 @@ class TaskHandle(msgspec.Struct, Generic[R], frozen=True, eq=False, weakref=True
             if found is not None:
                 return found
             if left is not None:
-                raise TaskTimeout(f"Task {self.id} has not finished within {left:g} s; it still may.")
+                break
+        status, where = await _last_look(backend, self.id)
+        if status is not None and status.terminal:  # just now
+            return status
+        raise TaskTimeout(f"Task {self.id} has not finished within {left:g} s: {where}")
 
     def _value(self, status: TaskStatus, wiring: Wiring) -> Any:
         if status.state is TaskState.FAILED:
@@ -139,6 +146,20 @@ def _backend(wiring: Wiring, id: str) -> Backend:
             f"What became of task {id} is not known: this Stem has no backend. Give one: Stem(..., backend=URL)."
         )
     return wiring.backend
+
+
+async def _last_look(backend: Backend, id: str) -> tuple[TaskStatus | None, str]:
+    """The status of a task that was waited for in vain, and in words what keeps it."""
+    try:
+        async with asyncio.timeout(_LAST_LOOK):
+            (status,) = await backend.fetch([id])
+    except (StemError, OSError, TimeoutError):
+        return None, "it still may."
+    if status is None:
+        return None, "nothing is recorded of it, or no longer; is this its producer's backend and namespace?"
+    if status.state is TaskState.QUEUED:
+        return status, f"it is queued; does a worker consume {status.queue!r}?"
+    return status, f"it is {status.state.value}."
 
 
 async def _itself(wiring: Wiring) -> Wiring:

@@ -92,8 +92,13 @@ async def test_failure_carries_the_remote_error(stem: Stem, ask: Any) -> None:
 
 async def test_cancelled_and_not_finished(stem: Stem, ask: Any) -> None:
     handle = await stem.enqueue("a")
-    with pytest.raises(TaskTimeout, match="has not finished within 0 s"):
+    with pytest.raises(TaskTimeout, match="within 0 s: it is queued; does a worker consume 'default'"):
         await ask(handle, "result", timeout=0)
+    await record(stem, handle.id, TaskState.RUNNING)
+    with pytest.raises(TaskTimeout, match="within 0 s: it is running"):
+        await ask(handle, "result", timeout=0)
+    with pytest.raises(TaskTimeout, match="nothing is recorded of it"):
+        await ask(stem.handle("another"), "result", timeout=0)
     await record(stem, handle.id, TaskState.CANCELLED, reason="expired")
     with pytest.raises(TaskRevoked, match="expired"):
         await ask(handle, "result", timeout=5)
