@@ -86,11 +86,11 @@ def test_what_is_filled_into_a_mould_is_what_would_be_sealed(fields: dict[str, A
         ({"enqueued_at": datetime(2026, 1, 2)}, "no timezone"),  # noqa: DTZ001
         ({"expires": datetime(2026, 1, 2)}, "no timezone"),  # noqa: DTZ001
         ({"limits": Limits(rate_limit="often")}, "rate_limit='often' is not a rate"),
-        ({"meta": {"when": NOW}}, r"\$.when: a datetime"),
-        ({"meta": {"n": [float("nan")]}}, r"\$.n\[0\]: nan"),
+        ({"meta": {"when": NOW}}, r"meta\.when: a datetime"),
+        ({"meta": {"n": [float("nan")]}}, r"meta\.n\[0\]: nan"),
         ({"meta": {"n": 2**70}}, "cannot be sealed"),
         ({"meta": {"o": object()}}, "cannot be sealed"),
-        ({"meta": {"b": b"bytes"}}, r"\$.b: a bytes"),
+        ({"meta": {"b": b"bytes"}}, r"meta\.b: a bytes"),
         ({"headers": {"x": 1}}, "headers"),
         ({"headers": {"x": "\ud800"}}, "cannot be sealed"),
         ({"meta": {"text": "x" * 70_000}}, "'meta' takes"),

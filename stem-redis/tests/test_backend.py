@@ -280,3 +280,14 @@ async def test_limits_hold_under_contention(backend: RedisBackend, adapters) -> 
     assert all(900 < answer.retry_after <= 1000 for answer in answers if not answer.granted)
     with pytest.raises(ValueError, match="burst is 2"):
         await backend.limit_take("l", 3, 1, 2)
+
+
+@pytest.mark.parametrize("ttl", [300 * 366 * 86_400.0, 1e15])
+async def test_what_is_kept_for_centuries_can_be_read(backend: RedisBackend, ttl: float) -> None:
+    await backend.record([StatusUpdate(id="t", state=TaskState.QUEUED, name="n", enqueued_at=NOW, ttl=ttl)])
+    await backend.record([StatusUpdate(id="t", state=TaskState.SUCCEEDED, payload=b"x", ttl=ttl)])
+    (status,) = await backend.fetch(["t"])
+    assert status is not None
+    assert (status.state, status.payload, status.name) == (TaskState.SUCCEEDED, b"x", "n")
+    assert await backend.state_write("k", b"v", expect=0, ttl=ttl)
+    assert (await backend.state_read("k")).value == b"v"

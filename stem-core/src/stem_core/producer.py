@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar, overload
+from uuid import UUID
 
 from stem_core import transactions
 from stem_core.assembly import Encoders, RoutingSource, arguments_from, assemble, routing_for
+from stem_core.checks import LENGTH, check_kind
 from stem_core.clock import instant, seconds
 from stem_core.connected import Connected
 from stem_core.declaring import declared
@@ -93,6 +95,7 @@ class Stem(Connected):
             outbox=outbox,
             environment=environment,
         )
+        check_kind("publish_timeout", publish_timeout, LENGTH)
         timeout = seconds(publish_timeout)
         if not 0 < timeout < float("inf"):
             raise ConfigurationError(
@@ -107,6 +110,8 @@ class Stem(Connected):
             strict=strict,
             publish_timeout=timeout,
         )
+        if not isinstance(tasks, Iterable):
+            raise TypeError(f"tasks={tasks!r} must be a list of tasks: write tasks=[add]")
         for task in tasks:
             self.add(task)
 
@@ -169,6 +174,8 @@ class Stem(Connected):
     def handle(self, task_id: str) -> TaskHandle[Any]: ...
     def handle(self, task_id: str, result: Any = Any) -> TaskHandle[Any]:
         """A handle to a task by its id; ``result`` is the type its result is decoded as."""
+        if not isinstance(task_id, str | UUID | TaskHandle):
+            raise TypeError(f"task_id={task_id!r} must be the id of a task, as text")
         return TaskHandle(self, str(task_id), result)
 
     # Enqueue.
@@ -184,6 +191,7 @@ class Stem(Connected):
         options: TaskOptions | None = None,
         enqueue_options: TaskEnqueueOptions | None = None,
         strict: bool | None = None,
+        **unknown: Never,
     ) -> TaskHandle[Any]:
         """Enqueue a task by name; its handler need not be known here.
 
@@ -193,6 +201,8 @@ class Stem(Connected):
         :param not_before: an aware instant; ``eta`` and ``countdown`` of ``enqueue_options`` beat it.
         :raises PublishError: the broker did not, or may not have, stored it.
         """
+        if unknown:
+            raise _misplaced(name, unknown)
         call = self._named(name, args, headers, meta, not_before, options, enqueue_options)
         return await self.enqueue_call(call, strict=strict)
 
@@ -207,8 +217,11 @@ class Stem(Connected):
         options: TaskOptions | None = None,
         enqueue_options: TaskEnqueueOptions | None = None,
         strict: bool | None = None,
+        **unknown: Never,
     ) -> TaskHandle[Any]:
         """:meth:`enqueue` from code without an event loop."""
+        if unknown:
+            raise _misplaced(name, unknown)
         call = self._named(name, args, headers, meta, not_before, options, enqueue_options)
         return self.enqueue_call_sync(call, strict=strict)
 
@@ -352,6 +365,10 @@ class Stem(Connected):
 
     def _drafts(self, calls: Iterable[Signature[Any]], strict: bool | None) -> list[Draft]:
         now = instant(self.wiring.clock.time())
+        if not isinstance(calls, Iterable):
+            raise TypeError(
+                f"enqueue_many takes a list of calls and not {calls!r}: write [task.call(...), ...]"
+            )
         given = list(calls)
         ids = new_ids(len(given))
         draft = self._planner.draft
@@ -386,6 +403,19 @@ async def _publish(residence: Residence, draft: Draft) -> str | None:
 
 async def _opened(residence: Residence) -> Wiring:
     return residence.wiring
+
+
+def _misplaced(name: str, unknown: Mapping[str, Any]) -> TypeError:
+    """What ``enqueue(name, ...)`` says of keywords it does not have: they are options, or the task's arguments."""
+    options = [each for each in unknown if each in TaskEnqueueOptions.__dataclass_fields__]
+    if options:
+        return TypeError(
+            f"enqueue({name!r}) has no {options[0]!r}: write enqueue_options=TaskEnqueueOptions({options[0]}=...)"
+        )
+    first = next(iter(unknown))
+    return TypeError(
+        f"enqueue({name!r}) has no {first!r}; what the task is called with goes into args={{{first!r}: ...}}"
+    )
 
 
 def _not_before(enqueue: Any, not_before: Any) -> Any:

@@ -18,7 +18,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -300,7 +300,14 @@ def _check(envelope: Envelope) -> None:
             if rate is not None:
                 parse_rate(rate)
     if envelope.meta:
-        check_plain(envelope.meta, binary=False)
+        _check_meta(envelope.meta)
+
+
+def _check_meta(meta: Mapping[str, Any]) -> None:
+    try:
+        check_plain(meta, binary=False)
+    except DecodeError as error:
+        raise DecodeError(f"meta{str(error).removeprefix('$')}") from None
 
 
 def _check_limit(limit: float) -> None:

@@ -64,7 +64,9 @@ def test_what_is_wrong_is_named(
         ({"max_payload": "1M"}, "max_payload='1M' must be a whole number of bytes"),
         ({"max_payload": True}, "max_payload=True"),
         ({"encoders": None}, "encoders=None must be a registry"),
-        ({"publish_timeout": "10"}, "'10' is not a duration"),
+        ({"publish_timeout": "10"}, "publish_timeout='10' must be seconds"),
+        ({"publish_timeout": True}, "publish_timeout=True must be seconds"),
+        ({"tasks": 5}, r"tasks=5 must be a list of tasks: write tasks=\[add\]"),
     ],
 )
 def test_what_is_of_the_wrong_type_is_named(

@@ -246,3 +246,21 @@ async def test_timeouts_are_seconds_or_timedeltas_everywhere(stem: Stem) -> None
         assert await (await canvas.group([echo.s(2), echo.s(3)])).result(timeout=patience) == [2, 3]
         assert await (await canvas.chain([echo.s(4), echo.s()])).result(timeout=patience) == 4
         assert [each.answer for each in await stem.control.ping(timeout=patience)] == ["pong"]
+
+
+@pytest.mark.parametrize("odd", [None, 5, b"x"])
+def test_a_handle_is_of_an_id(odd: Any) -> None:
+    with pytest.raises(TypeError, match=f"task_id={odd!r} must be the id of a task"):
+        Stem("memory://").handle(odd)
+
+
+async def test_calls_to_be_enqueued_are_in_a_list() -> None:
+    stem = Stem("memory://")
+
+    @stem.task
+    async def add(x: int) -> int:
+        return x
+
+    async with stem:
+        with pytest.raises(TypeError, match="enqueue_many takes a list of calls"):
+            await stem.enqueue_many(add.call(1))  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -314,6 +315,9 @@ async def test_headers_and_meta(stem: Stem, take: Any) -> None:
         ({"headers": {"a": 1}}, TypeError, "header 'a'=1"),
         ({"headers": {"a\n": "b"}}, TypeError, "printable"),
         ({"meta": {"a": object()}}, Exception, "cannot be sealed"),
+        ({"meta": {"a": {1}}}, Exception, r"cannot be sealed: meta\.a: "),
+        ({"countdown": 5}, TypeError, r"enqueue_options=TaskEnqueueOptions\(countdown=\.\.\.\)"),
+        ({"to": "Ada"}, TypeError, r"what the task is called with goes into args=\{'to': \.\.\.\}"),
         ({"args": "text"}, TypeError, "args='text'"),
         ({"args": [object()]}, Exception, r"args\[0\]: a value of type object"),
     ],
@@ -323,6 +327,8 @@ async def test_what_cannot_travel(
 ) -> None:
     with pytest.raises(error, match=words):
         await stem.enqueue("a", **arguments)
+    with pytest.raises(error, match=words):
+        await asyncio.to_thread(stem.enqueue_sync, "a", **arguments)
     assert (await stem.broker.stats("default")).ready == 0
 
 

@@ -25,7 +25,7 @@ from stem_redis.groups import Groups
 from stem_redis.keys import Keys
 from stem_redis.listing import fetch_statuses, list_statuses
 from stem_redis.scripts import SCRIPTS
-from stem_redis.wire import Row, milliseconds, pack_rows, status_row
+from stem_redis.wire import Row, life, pack_rows, status_row
 
 __all__ = ["RedisBackend"]
 
@@ -125,8 +125,7 @@ class RedisBackend:
         return StateRead(value, int(version), now)
 
     async def state_write(self, key: str, value: bytes, *, expect: int, ttl: float | None) -> int | None:
-        life = -1 if ttl is None else max(1, milliseconds(ttl))
-        version = await self.server.run("state_write", (), self.keys.prefix, key, value, expect, life)
+        version = await self.server.run("state_write", (), self.keys.prefix, key, value, expect, life(ttl))
         return None if version is None else int(version)
 
     async def state_delete(self, key: str, *, expect: int | None = None) -> bool:

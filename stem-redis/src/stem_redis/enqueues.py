@@ -14,7 +14,7 @@ from stem_core.ports.committer import Step
 from stem_core.status import StatusUpdate, TaskState
 from stem_redis.batches import MOST_BYTES, MOST_STEPS, Call, Roots
 from stem_redis.keys import Keys
-from stem_redis.wire import index_hour, microseconds, milliseconds, pack_rows
+from stem_redis.wire import index_hour, life, microseconds, pack_rows
 
 __all__ = ["are_new_work", "enqueue_calls", "fit_one_call"]
 
@@ -76,7 +76,14 @@ def _lone_call(keys: Keys, step: Step) -> Call:
     assert update.enqueued_at is not None
     since = microseconds(update.enqueued_at)
     hour = index_hour(since)
-    arguments: list[Any] = [keys.prefix, message.priority, int(message.once), hour, int(hour), _ttl(update)]
+    arguments: list[Any] = [
+        keys.prefix,
+        message.priority,
+        int(message.once),
+        hour,
+        int(hour),
+        life(update.ttl),
+    ]
     arguments += (message.id, since, message.sealed, *_fields(update))
     return (keys.root(message.queue),), arguments
 
@@ -129,11 +136,7 @@ def _shared(message: Message, update: StatusUpdate, hour: str) -> tuple[object, 
 def _head(root: int, message: Message, update: StatusUpdate, hour: str) -> list[Any]:
     """The start of a run; its last item is the number of its messages, none yet."""
     fields = _fields(update)
-    return [root, message.priority, int(message.once), hour, _ttl(update), len(fields), *fields, 0]
-
-
-def _ttl(update: StatusUpdate) -> int:
-    return -1 if update.ttl is None else max(1, milliseconds(update.ttl))
+    return [root, message.priority, int(message.once), hour, life(update.ttl), len(fields), *fields, 0]
 
 
 def _fields(update: StatusUpdate) -> list[Any]:

@@ -11,7 +11,7 @@ import msgspec
 from stem_core.ports.backend import Callback, GroupAnswer, GroupOutcome, GroupRecord, Outcome
 from stem_redis.connection import Server
 from stem_redis.keys import Keys
-from stem_redis.wire import INFO, message_row, milliseconds, outcome_row, pack_rows, status_row
+from stem_redis.wire import INFO, life, message_row, outcome_row, pack_rows, status_row
 
 __all__ = ["Groups"]
 
@@ -51,9 +51,10 @@ class Groups:
             status = status_row(each.queued, parts)
             size = sum(map(len, parts[first:]))
             rows.append((self._keys.root(each.message.queue), message, status, size))
-        life = max(1, milliseconds(ttl))
         packed = pack_rows(list(members)), pack_rows(rows), b"".join(parts)
-        made = await self._server.run("group_create", (), self._keys.prefix, id, life, definition, *packed)
+        made = await self._server.run(
+            "group_create", (), self._keys.prefix, id, life(ttl), definition, *packed
+        )
         return bool(made)
 
     async def add(self, id: str, member: str, outcome: Outcome) -> GroupAnswer:

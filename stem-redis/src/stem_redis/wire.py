@@ -24,6 +24,7 @@ __all__ = [
     "Row",
     "index_hour",
     "instant_of",
+    "life",
     "message_row",
     "microseconds",
     "milliseconds",
@@ -43,6 +44,8 @@ _error_of: Final = msgspec.msgpack.Decoder(TaskError).decode
 _progress_of: Final = msgspec.msgpack.Decoder(Progress).decode
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR: Final = 3_600_000_000
+#: The longest life in milliseconds, two centuries: field o has ten digits for the second in which it ends.
+_LONGEST_LIFE: Final = 200 * 365 * 86_400_000
 #: The index bucket of a status that does not say when it was enqueued.
 _UNKNOWN_HOUR: Final = "00000000"
 
@@ -61,6 +64,11 @@ INFO: Final = msgspec.msgpack.Decoder(OutcomeInfo)
 def milliseconds(seconds: float) -> int:
     """A duration in whole milliseconds, never shorter than it was."""
     return max(0, math.ceil(seconds * 1000))
+
+
+def life(ttl: float | None) -> int:
+    """A time to live in whole milliseconds, -1 for ever."""
+    return -1 if ttl is None else min(max(1, milliseconds(ttl)), _LONGEST_LIFE)
 
 
 def instant_of(milliseconds: int) -> datetime:
@@ -121,8 +129,7 @@ def receipt_parts(receipt: Receipt) -> tuple[int, str, int, str, int, str] | Non
 def status_row(update: StatusUpdate, parts: list[bytes]) -> Row:
     """The row of an update (see status.lua); binary fields go to ``parts``."""
     order, tail = _order(update.generation, update.attempt, update.rank, update.state, update.reason)
-    ttl = -1 if update.ttl is None else max(1, milliseconds(update.ttl))
-    row: Row = [update.id, order, tail, _UNKNOWN_HOUR, ttl, 0, 0]
+    row: Row = [update.id, order, tail, _UNKNOWN_HOUR, life(update.ttl), 0, 0]
     owned = False
     if update.name is not None:
         row += ("n", update.name)
