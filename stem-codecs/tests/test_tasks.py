@@ -178,4 +178,4 @@ async def test_a_result_that_cannot_travel_fails_the_task() -> None:
         assert status is not None
         assert status.state is TaskState.FAILED
         assert status.error is not None
-        assert "$.a[0]: a value of type object cannot travel" in status.error.message
+        assert "result.a[0]: a value of type object cannot travel" in status.error.message
