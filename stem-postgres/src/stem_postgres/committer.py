@@ -43,7 +43,7 @@ class PostgresCommitter:
         database, link = self._broker.database, self._broker.database.link
         if link is None or self._mending or database.closed or not link.ready():
             return False
-        if not all(map(enqueues.is_new_work, steps)) or flows.divide(steps)[1]:
+        if not all(map(Step.is_new_work, steps)) or flows.divide(steps)[1]:
             return False
         try:
             messages.check((each.publishes[0] for each in steps), self._broker.capabilities)

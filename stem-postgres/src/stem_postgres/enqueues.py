@@ -17,7 +17,7 @@ from stem_core.status import TaskState
 from stem_postgres import messages, statuses
 from stem_postgres.connection import Query
 
-__all__ = ["is_lone", "is_new_work", "query"]
+__all__ = ["is_lone", "query"]
 
 _TTL: Final = "%(ttl)s::float8"
 
@@ -40,28 +40,9 @@ from queued
 returning 1"""
 
 
-def is_new_work(step: Step) -> bool:
-    """Whether this is a message and the first status of its task, with nothing that only later ones say."""
-    if step.settlement is not None or step.outcomes or len(step.updates) != 1 or len(step.publishes) != 1:
-        return False
-    (update,) = step.updates
-    return (
-        update.state is TaskState.QUEUED
-        and update.id == step.publishes[0].id
-        and not (update.generation or update.attempt)
-        and update.reason is None
-        and update.payload is None
-        and update.encoder is None
-        and update.error is None
-        and update.progress is None
-        and update.started_at is None
-        and update.finished_at is None
-    )
-
-
 def is_lone(steps: Sequence[Step]) -> bool:
     """Whether this is one new task whose id nobody can know: the statement would do nothing for one that is known."""
-    return len(steps) == 1 and is_new_work(steps[0]) and not steps[0].publishes[0].once
+    return len(steps) == 1 and steps[0].is_new_work() and not steps[0].publishes[0].once
 
 
 def query(step: Step, namespace: str) -> Query:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from stem_core.envelope import Message
 from stem_core.ports.capabilities import BrokerCapabilities
 from stem_core.ports.committer import Step
-from stem_core.status import StatusUpdate, TaskState
+from stem_core.status import StatusUpdate
 from stem_redis.batches import MOST_BYTES, MOST_STEPS, Call, Roots
 from stem_redis.keys import Keys
 from stem_redis.wire import index_hour, life, microseconds, pack_rows
@@ -42,24 +42,15 @@ def fit_one_call(steps: Sequence[Step], capabilities: BrokerCapabilities) -> boo
 
 
 def _is_new_work(step: Step) -> bool:
-    if step.settlement is not None or step.outcomes or len(step.updates) != 1 or len(step.publishes) != 1:
+    if not step.is_new_work():
         return False
     update, message = step.updates[0], step.publishes[0]
     return (
-        update.state is TaskState.QUEUED
-        and update.id == message.id
-        and message.not_before is None
-        and not (message.delay or update.generation or update.attempt)
+        message.not_before is None
+        and not message.delay
         and update.name is not None
         and update.queue is not None
         and update.enqueued_at is not None
-        and update.reason is None
-        and update.payload is None
-        and update.encoder is None
-        and update.error is None
-        and update.progress is None
-        and update.started_at is None
-        and update.finished_at is None
         and len(update.meta) <= _MOST_META
     )
 

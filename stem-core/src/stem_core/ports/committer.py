@@ -9,7 +9,7 @@ import msgspec
 
 from stem_core.envelope import Message, Settlement
 from stem_core.ports.backend import GroupOutcome
-from stem_core.status import StatusUpdate
+from stem_core.status import StatusUpdate, TaskState
 
 __all__ = ["Committer", "Ended", "Starter", "Step"]
 
@@ -28,6 +28,26 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     updates: tuple[StatusUpdate, ...] = ()
     publishes: tuple[Message, ...] = ()
     outcomes: tuple[GroupOutcome, ...] = ()
+
+    def is_new_work(self) -> bool:
+        """Whether it is one message and the first status of its task, with nothing that only later ones say: the step
+        that comes most often, for which a store may know a cheaper way.
+        """
+        if self.settlement is not None or self.outcomes or len(self.updates) != 1 or len(self.publishes) != 1:
+            return False
+        (update,) = self.updates
+        return (
+            update.state is TaskState.QUEUED
+            and update.id == self.publishes[0].id
+            and not (update.generation or update.attempt)
+            and update.reason is None
+            and update.payload is None
+            and update.encoder is None
+            and update.error is None
+            and update.progress is None
+            and update.started_at is None
+            and update.finished_at is None
+        )
 
 
 class Committer(Protocol):
